@@ -1,0 +1,236 @@
+package qnectl
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/interqos/interqos/api"
+	"github.com/interqos/interqos/internal/cli"
+	"github.com/interqos/interqos/internal/units"
+	"github.com/interqos/interqos/qosnslp/wire"
+	urfave "github.com/urfave/cli/v2"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+func timeoutFlag() urfave.Flag {
+	return &urfave.DurationFlag{Name: "timeout", DefaultText: "as long as qned does", Usage: "how long to wait for the outcome, a `DURATION` such as 5s"}
+}
+
+func peerFlag() urfave.Flag {
+	return &urfave.StringSliceFlag{
+		Name: "peer-socket", EnvVars: []string{"INTERQOS_PEER_SOCKETS"},
+		Usage: "admin API of another AS on the path, for who may see it: `unix:PATH` or HOST:PORT; may be repeated",
+	}
+}
+
+func reserveCommand() *urfave.Command {
+	return &urfave.Command{
+		Name:  "reserve",
+		Usage: "reserve a rate for a flow, end to end, or change a reservation",
+		Description: `Answers when every domain has committed, or one has refused; then nothing is
+held anywhere, and the answer says who refused, why, and the largest rate that
+could have been had.
+
+A domain tells of itself what it likes: AS and verdict always, SLS and time
+mostly, its interfaces never. With --peer-socket, for an operator who may see
+them, interfaces and messages are asked from the other ASs too.
+
+    qnectl reserve --from 10.1.0.10 --to 10.3.0.10 --protocol udp --port 5001 --rate 20M --class EF
+    qnectl reserve --from 10.1.0.0/24 --to 10.3.0.0/24 --rate 100M --min-rate 40M --class AF41
+    qnectl reserve --session ID … --rate 30M      (change; refused: the old one stays)`,
+		Flags: []urfave.Flag{
+			&urfave.StringFlag{Name: "from", Usage: "source `ADDRESS` or prefix of the flow"},
+			&urfave.StringFlag{Name: "to", Usage: "destination `ADDRESS` or prefix of the flow"},
+			&urfave.StringFlag{Name: "protocol", Usage: "`PROTOCOL` of the flow: udp, tcp, …, or its number (default: any)"},
+			&urfave.UintFlag{Name: "port", DefaultText: "any", Usage: "destination `PORT` of the flow"},
+			&urfave.UintFlag{Name: "source-port", DefaultText: "any", Usage: "source `PORT` of the flow"},
+			&urfave.StringFlag{Name: "rate", Usage: "rate to reserve (CIR), bit/s: a `RATE` such as 20M"},
+			&urfave.StringFlag{Name: "class", Usage: "class of service: a PHB `NAME` such as EF, AF41, CS5, or a DSCP"},
+			&urfave.StringFlag{Name: "peak", Usage: "peak `RATE` (PIR), bit/s (default: the rate)"},
+			&urfave.StringFlag{Name: "burst", Usage: "bucket `SIZE`, octets (default: qned chooses)"},
+			&urfave.StringFlag{Name: "min-rate", Usage: "least `RATE` that is of use, bit/s (default: all or nothing)"},
+			&urfave.UintFlag{Name: "priority", Usage: "admission `PRIORITY`: 1 normal (if not said), 2 high, 3 to 7 as the domains define it"},
+			&urfave.StringFlag{Name: "session", Usage: "`ID` of the session to change, or to make: 32 hexadecimal digits"},
+			timeoutFlag(),
+			peerFlag(),
+			&urfave.BoolFlag{Name: "ladder", DisableDefaultText: true, Usage: "show the messages in the order in which they went"},
+			&urfave.StringFlag{Name: "save", Usage: "write the answer to a `FILE` too, as JSON, whatever --output is"},
+		},
+		Action: reserve,
+	}
+}
+
+func timeout(c *urfave.Context) (*durationpb.Duration, error) {
+	if !c.IsSet("timeout") {
+		return nil, nil
+	}
+	if c.Duration("timeout") <= 0 {
+		return nil, cli.Usagef("--timeout %s: expected a duration above zero, e.g. 5s", c.Duration("timeout"))
+	}
+	return durationpb.New(c.Duration("timeout")), nil
+}
+
+func reserveRequest(c *urfave.Context) (*api.ReserveRequest, error) {
+	var missing []string
+	for _, name := range []string{"from", "to", "rate", "class"} {
+		if c.String(name) == "" {
+			missing = append(missing, "--"+name)
+		}
+	}
+	if len(missing) > 0 {
+		return nil, cli.Usagef("qnectl reserve needs %s; e.g. qnectl reserve --from 10.1.0.10 --to 10.3.0.10 --rate 20M --class EF", strings.Join(missing, ", "))
+	}
+	r := &api.ReserveRequest{
+		SessionId: c.String("session"), Source: c.String("from"), Destination: c.String("to"), Class: c.String("class"),
+		SourcePort: uint32(c.Uint("source-port")), DestinationPort: uint32(c.Uint("port")), Priority: uint32(c.Uint("priority")),
+	}
+	for _, limit := range []struct {
+		name string
+		max  uint
+	}{{"port", 65535}, {"source-port", 65535}, {"priority", 7}} {
+		if c.Uint(limit.name) > limit.max {
+			return nil, cli.Usagef("--%s %d: expected at most %d", limit.name, c.Uint(limit.name), limit.max)
+		}
+	}
+	var err error
+	if r.Protocol, err = parseProtocol(c.String("protocol")); err != nil {
+		return nil, cli.Usagef("--protocol %q: %v", c.String("protocol"), err)
+	}
+	for _, rate := range []struct {
+		name string
+		to   *uint64
+	}{{"rate", &r.Rate}, {"peak", &r.Peak}, {"min-rate", &r.MinRate}} {
+		if c.String(rate.name) == "" {
+			continue
+		}
+		if *rate.to, err = units.ParseRate(c.String(rate.name)); err != nil {
+			return nil, cli.Usagef("--%s: %v", rate.name, err)
+		}
+	}
+	if c.String("burst") != "" {
+		if r.Burst, err = units.ParseSize(c.String("burst")); err != nil {
+			return nil, cli.Usagef("--burst: %v", err)
+		}
+	}
+	r.Timeout, err = timeout(c)
+	return r, err
+}
+
+func reserve(c *urfave.Context) error {
+	if _, err := cli.Args(c, 0, 0, ""); err != nil {
+		return err
+	}
+	r, err := reserveRequest(c)
+	if err != nil {
+		return err
+	}
+	format, k, err := begin(c)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = k.Close() }()
+	o, err := k.reservations.Reserve(c.Context, r)
+	if err != nil {
+		return k.Explain(err)
+	}
+	views := look(c, k, o.GetSessionId())
+	path := buildPath(o, views)
+	events := merge(views)
+	answer := cli.Map{
+		{Key: "outcome", Value: o},
+		{Key: "path", Value: path.fields()},
+		{Key: "messages", Value: cli.List(events)},
+	}
+	if format != cli.Table {
+		err = cli.Print(c.App.Writer, format, answer)
+	} else {
+		err = printReserve(c, r, o, path)
+		if err == nil && c.Bool("ladder") {
+			if _, err = fmt.Fprintln(c.App.Writer); err == nil {
+				err = printLadder(c.App.Writer, events, path.order(), addresses(views, events))
+			}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if file := c.String("save"); file != "" {
+		if err := save(file, answer); err != nil {
+			return err
+		}
+	}
+	if !o.GetAccepted() {
+		return cli.ErrTold
+	}
+	return nil
+}
+
+// save writes an answer to a file.
+func save(file string, answer cli.Map) error {
+	var b bytes.Buffer
+	if err := cli.Print(&b, cli.JSON, answer); err != nil {
+		return err
+	}
+	if err := os.WriteFile(file, b.Bytes(), 0o666); err != nil {
+		return fmt.Errorf("--save: %w", err)
+	}
+	return nil
+}
+
+func printReserve(c *urfave.Context, r *api.ReserveRequest, o *api.Outcome, path path) error {
+	flow := flowText(&api.Flow{
+		Source: r.GetSource(), Destination: r.GetDestination(), Protocol: r.GetProtocol(),
+		SourcePort: r.GetSourcePort(), DestinationPort: r.GetDestinationPort(),
+	})
+	w := c.App.Writer
+	var b strings.Builder
+	if o.GetAccepted() {
+		fmt.Fprintf(&b, "reserved: %s of %s for %s\n", units.HumanRate(o.GetGrantedRate()), r.GetClass(), flow)
+		if o.GetGrantedRate() < r.GetRate() {
+			fmt.Fprintf(&b, "          less than the %s asked for, at least the %s needed\n", units.HumanRate(r.GetRate()), units.HumanRate(r.GetMinRate()))
+		}
+		fmt.Fprintf(&b, "session:  %s, RSN %d\n", o.GetSessionId(), o.GetRsn())
+	} else {
+		fmt.Fprintf(&b, "refused:  %s of %s for %s\n", units.HumanRate(r.GetRate()), r.GetClass(), flow)
+		who, info := path.refuser(o)
+		fmt.Fprintf(&b, "by:       %s\n", who)
+		fmt.Fprintf(&b, "because:  %s\n", infoText(info))
+		if largest := path.largest(o); largest > 0 {
+			fmt.Fprintf(&b, "possible: at most %s now\n", units.HumanRate(largest))
+		}
+		if earliest := path.earliest(); earliest != "" {
+			fmt.Fprintf(&b, "          the full rate from %s\n", earliest)
+		}
+		fmt.Fprintf(&b, "session:  %s, RSN %d; nothing of this request is held\n", o.GetSessionId(), o.GetRsn())
+	}
+	fmt.Fprintf(&b, "time:     %s\n", cli.Micros(o.GetElapsedUs()))
+	if _, err := fmt.Fprint(w, b.String()); err != nil {
+		return err
+	}
+	if len(path) == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	return path.print(w)
+}
+
+// infoText says what an INFO-SPEC means: what the node said, or else the words
+// of RFC 5974 §5.1.3.6 and interdomain-qosm §1.
+func infoText(i *api.Info) string {
+	if i == nil {
+		return "no reason was given"
+	}
+	text := i.GetText()
+	if text == "" {
+		text = wire.CodeText(wire.ErrorClass(i.GetClass()), uint8(i.GetCode()))
+	}
+	text += fmt.Sprintf(" (%s, class %d code %d", wire.ErrorClass(i.GetClass()), i.GetClass(), i.GetCode())
+	if i.GetSource() != "" {
+		text += ", from " + i.GetSource()
+	}
+	return text + ")"
+}

@@ -1,0 +1,205 @@
+package slsctl
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/interqos/interqos/api"
+	"github.com/interqos/interqos/internal/cli"
+	"github.com/interqos/interqos/internal/cli/clitest"
+	"github.com/interqos/interqos/node"
+	model "github.com/interqos/interqos/sls"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// fake has two SLSs.
+type fake struct {
+	node.Backend
+	applied []*api.ApplyRequest
+	deleted []string
+	at      []time.Time // of usage
+}
+
+const gold = `id: as65001-as65002-gold
+customer: 65001
+provider: 65002
+`
+
+func sls() []*api.SLS {
+	return []*api.SLS{
+		{
+			Id: "as65001-as65002-gold", Version: 3, Customer: 65001, Provider: 65002, Status: "active",
+			Destinations: []string{"10.3.0.0/16"}, Sources: []string{"any"}, Degree: "per-flow",
+			Classes: []*api.SLSClass{
+				{Class: "EF", Cir: 100e6, Cbs: 64000, Pir: 120e6, Pbs: 128000, LargestFlow: 50e6, Excess: "drop"},
+				{Class: "AF41", Relative: true},
+			},
+			ChangedBy: "uid 1000, gid 1000", ChangedAt: timestamppb.New(time.Date(2026, 11, 21, 20, 0, 0, 0, time.UTC)),
+			Yaml: []byte(gold),
+		},
+		{Id: "hosts", Version: 1, Customer: 65001, Provider: 65001, Status: "suspended", Sources: []string{"10.1.0.0/16"}},
+	}
+}
+
+func (f *fake) ApplySLS(_ context.Context, r *api.ApplyRequest, _ string) (*api.ApplyResponse, error) {
+	if strings.Contains(string(r.GetYaml()), "wrong") {
+		return nil, fmt.Errorf("%w: %s:2:9: found \"wrong\", expected an AS number", node.ErrInvalid, r.GetName())
+	}
+	f.applied = append(f.applied, r)
+	return &api.ApplyResponse{Applied: []*api.AppliedSLS{
+		{Id: "gold", Action: api.AppliedSLS_CREATED, Version: 1},
+		{Id: "silver", Action: api.AppliedSLS_UNCHANGED, Version: 7},
+	}}, nil
+}
+
+func (f *fake) ListSLS(context.Context) ([]*api.SLS, error) { return sls(), nil }
+
+func (f *fake) ShowSLS(_ context.Context, id string) (*api.SLS, error) {
+	for _, s := range sls() {
+		if s.GetId() == id {
+			return s, nil
+		}
+	}
+	return nil, fmt.Errorf("SLS %s: %w", id, node.ErrNotFound)
+}
+
+func (f *fake) SLSUsage(_ context.Context, id string, at time.Time) ([]*api.SLSUsage, error) {
+	f.at = append(f.at, at)
+	all := []*api.SLSUsage{
+		{SlsId: "as65001-as65002-gold", Class: "EF", Capacity: 100e6, Committed: 20e6, Held: 500e3, Reservations: 2},
+		{SlsId: "as65001-as65002-gold", Class: "AF41"},
+		{SlsId: "hosts", Class: "EF", Capacity: 1e9, Committed: 1e9, Reservations: 10},
+	}
+	if id != "" {
+		return all[:2], nil
+	}
+	return all, nil
+}
+
+func (f *fake) DeleteSLS(_ context.Context, id string) error {
+	if id == "hosts" {
+		return fmt.Errorf("SLS hosts: %w: 10 reservations stand on it; release them first", node.ErrConflict)
+	}
+	f.deleted = append(f.deleted, id)
+	return nil
+}
+
+func TestOutput(t *testing.T) {
+	f := &fake{}
+	socket := clitest.Serve(t, f)
+	for name, args := range map[string][]string{
+		"list.txt":        {"list"},
+		"list.json":       {"list", "-o", "json"},
+		"show.txt":        {"show", "as65001-as65002-gold"},
+		"show.yaml":       {"-o", "yaml", "show", "as65001-as65002-gold"},
+		"usage.txt":       {"usage"},
+		"usage-one.txt":   {"usage", "as65001-as65002-gold"},
+		"usage-at.json":   {"usage", "hosts", "--at", "2027-01-01T20:00:00+01:00", "--output=json"},
+		"apply.txt":       {"apply", "-f", "-"},
+		"apply-dry.txt":   {"apply", "--dry-run", "-"},
+		"apply.yaml":      {"apply", "-f", "-", "-o", "yaml"},
+		"delete.txt":      {"delete", "a", "b"},
+		"help.txt":        {"--help"},
+		"help-apply.txt":  {"apply", "--help"},
+		"completion.bash": {"completion", "bash"},
+		"completion.zsh":  {"completion", "zsh"},
+		"completion.fish": {"completion", "fish"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := clitest.Run(t, App(), gold, append([]string{"--socket", socket}, args...)...)
+			if got.Status != cli.ExitOK || got.Stderr != "" {
+				t.Fatalf("status %d, %s", got.Status, got.Stderr)
+			}
+			clitest.Golden(t, name, strings.ReplaceAll(got.Stdout, cli.Version(), "VERSION"))
+		})
+	}
+	if want := time.Date(2027, 1, 1, 19, 0, 0, 0, time.UTC); !slices.ContainsFunc(f.at, want.Equal) || len(f.at) != 3 {
+		t.Errorf("usage was asked for %s, want %s among three", f.at, want)
+	}
+	if strings.Join(f.deleted, " ") != "a b" {
+		t.Errorf("deleted %v", f.deleted)
+	}
+}
+
+func TestApply(t *testing.T) {
+	f := &fake{}
+	socket := clitest.Serve(t, f)
+	dir := t.TempDir()
+	good, bad := filepath.Join(dir, "good.yaml"), filepath.Join(dir, "bad.yaml")
+	for name, text := range map[string]string{good: gold, bad: "wrong"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := clitest.Run(t, App(), "", "apply", "-f", good, "-s", socket, "-f", bad, "--dry-run")
+	want := "slsctl: " + bad + ":2:9: found \"wrong\", expected an AS number\n"
+	if got.Status != cli.ExitFailed || got.Stderr != want {
+		t.Errorf("got %+v, want %q", got, want)
+	}
+	if len(f.applied) != 1 || string(f.applied[0].GetYaml()) != gold || f.applied[0].GetName() != good || !f.applied[0].GetDryRun() {
+		t.Errorf("applied %v", f.applied)
+	}
+	got = clitest.Run(t, App(), "", "apply", "-s", socket, filepath.Join(dir, "none.yaml"))
+	if got.Status != cli.ExitFailed || !strings.Contains(got.Stderr, "none.yaml: no such file") {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestFailures(t *testing.T) {
+	socket := clitest.Serve(t, &fake{})
+	for name, test := range map[string]struct {
+		args   []string
+		status int
+		want   string
+	}{
+		"not found":     {[]string{"show", "x"}, 1, "SLS x: not found"},
+		"in use":        {[]string{"delete", "hosts"}, 1, "SLS hosts: not possible now: 10 reservations stand on it; release them first"},
+		"no file":       {[]string{"apply"}, 2, "slsctl apply: which file? E.g. slsctl apply -f gold.yaml"},
+		"no id":         {[]string{"show"}, 2, "slsctl show: which SLS? See slsctl show --help"},
+		"two ids":       {[]string{"show", "x", "y"}, 2, `slsctl show: "y" is one argument too many; see slsctl show --help`},
+		"time":          {[]string{"usage", "--at", "tomorrow"}, 2, `--at "tomorrow": expected a time in RFC 3339, e.g. 2027-01-01T20:00:00Z`},
+		"format":        {[]string{"list", "-o", "xml"}, 2, `--output "xml": expected table, json or yaml`},
+		"no command":    {nil, 2, "which command? One of apply, list, show, usage, delete, completion; see slsctl --help"},
+		"wrong command": {[]string{"aply"}, 2, `slsctl has no command "aply": did you mean apply?`},
+		"wrong option":  {[]string{"list", "--al"}, 2, "there is no option -al; see slsctl list --help"},
+		"shell":         {[]string{"completion", "tcsh"}, 2, `slsctl completion: "tcsh" is not bash, zsh or fish`},
+		"socket":        {[]string{"list", "--socket", "nowhere"}, 2, `--socket "nowhere": expected unix:PATH or HOST:PORT`},
+		"TCP":           {[]string{"list", "--socket", "127.0.0.1:1"}, 2, "--socket 127.0.0.1:1: over TCP the API needs --cert, --key and --ca"},
+		"no daemon": {[]string{"list", "--socket", "unix:/nonexistent/s"}, 3, "cannot reach qned: there is no socket /nonexistent/s. Is qned running? " +
+			"Otherwise its socket is admin.listen in its configuration; name it with --socket unix:PATH or INTERQOS_SOCKET"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := clitest.Run(t, App(), "", append([]string{"--socket", socket}, test.args...)...)
+			if got.Status != test.status || got.Stderr != "slsctl: "+test.want+"\n" || got.Stdout != "" {
+				t.Errorf("got %+v, want %d, %q", got, test.status, test.want)
+			}
+		})
+	}
+}
+
+func TestSocketFromEnvironment(t *testing.T) {
+	t.Setenv("INTERQOS_SOCKET", clitest.Serve(t, &fake{}))
+	if got := clitest.Run(t, App(), "", "list"); got.Status != cli.ExitOK {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// The SLS in the help text is one that qned takes.
+func TestExampleInHelp(t *testing.T) {
+	var example strings.Builder
+	for line := range strings.Lines(App().Description) {
+		if text, ok := strings.CutPrefix(line, "    "); ok {
+			example.WriteString(text)
+		}
+	}
+	list, err := model.Parse("help", []byte(example.String()))
+	if err != nil || len(list) != 1 {
+		t.Errorf("%v, %v\n%s", list, err, example.String())
+	}
+}
