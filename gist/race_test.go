@@ -1,0 +1,5 @@
+//go:build race
+
+package gist
+
+const raceEnabled = true
