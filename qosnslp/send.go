@@ -1,0 +1,237 @@
+package qosnslp
+
+import (
+	"slices"
+
+	"github.com/interqos/interqos/gist"
+	gistwire "github.com/interqos/interqos/gist/wire"
+	"github.com/interqos/interqos/qosnslp/wire"
+)
+
+// encode returns the message in a slice of its own, without room behind it:
+// whoever appends to it gets a copy.
+func (m *Machine) encode(msg *wire.Message) []byte {
+	m.buf = msg.Append(m.buf[:0])
+	return slices.Clip(slices.Clone(m.buf))
+}
+
+func (m *Machine) send(data []byte, id gistwire.NSLPID, sid gistwire.SID, to side, handle uint64) {
+	m.stats.Sent++
+	m.do(Send{Peer: to.peer, SendMessage: gist.SendMessage{
+		NSLPData: data, Handle: handle, NSLPID: id, SID: sid,
+		MRI: to.mri, SII: to.sii, Attr: m.attributes(),
+	}})
+}
+
+func (m *Machine) newHandle() uint64 {
+	m.handle++
+	return m.handle
+}
+
+// byState is the side as GIST reaches it by its routing state: no SII. All
+// messages of a session go this way, so that the peer's GIST validates them
+// (RFC 5971 §4.3.2), save those to a peer that is not the current one.
+func (d side) byState() side { d.sii = 0; return d }
+
+// reserve fills in what every RESERVE of a session has.
+func (m *Machine) reserveMessage(rsn uint32, a *also) wire.Message {
+	msg := wire.Message{Type: wire.Reserve, HasRSN: true, RSN: wire.RSN{Number: rsn, Epoch: m.cfg.Epoch}}
+	if a != nil {
+		msg.Flags = a.flags
+		msg.BoundSessions = a.bound // RFC 5974 §5.3.3
+		msg.Objects = a.objects     // RFC 5974 §5.1.3, AB=11
+	}
+	return msg
+}
+
+// sendReserve sends a transaction's full RESERVE for the first time.
+func (m *Machine) sendReserve(s *session, t *txn) {
+	msg := m.reserveMessage(t.rsn, t.also)
+	msg.MessageFlags = wire.Replace
+	msg.HasRII, msg.RII = true, t.rii
+	msg.HasRefreshPeriod, msg.RefreshPeriod = true, m.ownPeriod()
+	msg.QSPEC = t.qspec
+	if t.also != nil {
+		msg.PacketClassifier = t.also.classifier
+	}
+	switch {
+	case t.hasMsgID:
+		msg.HasMsgID, msg.MsgID = true, t.msgID
+	case t.outBound != nil:
+		msg.HasBoundMsgID, msg.BoundMsgID = true, *t.outBound
+	}
+	if len(t.forward) > 0 {
+		msg.Objects = append(slices.Clip(msg.Objects), t.forward...)
+	}
+	t.data = m.encode(&msg)
+	t.sent, t.phase = true, waitResponse
+	t.retryAt, t.giveUpAt = 0, m.after(m.cfg.HoldTimeout)
+	if t.made {
+		// Only the node that created the RII sets up a retransmission
+		// timer. RFC 5974 §5.3.2, §5.2.4
+		t.wait = m.cfg.RequestRetry
+		t.retryAt, t.giveUpAt = m.after(t.wait), m.after(m.cfg.RetryMax)
+	}
+	m.sendAgain(s, t)
+	m.arm(s)
+}
+
+// sendAll tells downstream all of what is installed, and wants no RESPONSE.
+func (m *Machine) sendAll(s *session) {
+	msg := m.reserveMessage(s.takeRSN(), s.also)
+	msg.MessageFlags = wire.Replace
+	msg.HasRefreshPeriod, msg.RefreshPeriod = true, m.ownPeriod()
+	msg.QSPEC = s.qspec
+	if s.also != nil {
+		msg.PacketClassifier = s.also.classifier
+	}
+	m.send(m.encode(&msg), s.nslpid, s.sid, s.down.byState(), 0)
+}
+
+// sendAgain sends the very same message: "the RSN is not modified with each
+// retransmission". RFC 5974 §5.2.4
+func (m *Machine) sendAgain(s *session, t *txn) {
+	t.handle = m.newHandle()
+	m.send(t.data, s.nslpid, s.sid, t.down.byState(), t.handle)
+}
+
+func (m *Machine) retransmit(s *session, t *txn) {
+	t.wait *= 2 // RFC 5974 §5.2.4
+	t.retryAt = m.after(t.wait)
+	m.stats.Retransmitted++
+	m.sendAgain(s, t)
+}
+
+// sendTear sends a tearing RESERVE with a new RSN. RFC 5974 §5.1.2.1
+func (m *Machine) sendTear(s *session, to side, a *also, rii uint32, hasRII bool) uint64 {
+	msg := wire.Message{Type: wire.Reserve, MessageFlags: wire.Tear, HasRSN: true,
+		RSN: wire.RSN{Number: s.takeRSN(), Epoch: m.cfg.Epoch}, HasRII: hasRII, RII: rii}
+	if a != nil {
+		msg.Flags = a.flags
+		msg.BoundSessions = a.bound
+	}
+	h := m.newHandle()
+	m.stats.Tears++
+	m.send(m.encode(&msg), s.nslpid, s.sid, to.byState(), h)
+	return h
+}
+
+// reply is a RESPONSE about to be made.
+type reply struct {
+	to      side // where the request came from; its MRI as received
+	rii     uint32
+	hasRII  bool
+	rsn     wire.RSN
+	hasRSN  bool
+	info    wire.InfoSpec
+	qspec   []byte
+	objects []wire.Object
+	flags   uint16
+	bound   []wire.BoundSession
+
+	// Of a list that was received, what was wrong in it.
+	sids  []gistwire.SID
+	rsns  []uint32
+	epoch uint32
+}
+
+// respond sends a RESPONSE upstream, "using GIST path state" (RFC 5974 §4.1)
+// unless to names an SII, and returns its octets. A successful one carries the
+// RII only; one about an error "the RII and RSN, if available" (§5.4.3).
+func (m *Machine) respond(id gistwire.NSLPID, sid gistwire.SID, r reply) []byte {
+	msg := wire.Message{Type: wire.Response, Flags: r.flags, BoundSessions: r.bound,
+		HasRII: r.hasRII, RII: r.rii, HasInfoSpec: true, InfoSpec: r.info,
+		QSPEC: r.qspec, Objects: r.objects, SessionIDs: r.sids}
+	if r.rsns != nil {
+		msg.HasRSNList, msg.RSNs = true, wire.RSNList{Epoch: r.epoch, RSNs: r.rsns}
+	}
+	if r.hasRSN && (r.info.IsError() || !r.hasRII) {
+		msg.HasRSN, msg.RSN = true, r.rsn
+	}
+	if r.qspec != nil && sendable(r.qspec, nil) != nil {
+		m.note("bad-verdict", sid, r.to.peer, "%v; left out of the RESPONSE", sendable(r.qspec, nil))
+		msg.QSPEC = nil
+	}
+	data := m.encode(&msg)
+	r.to.mri = r.to.mri.Reverse()
+	m.stats.Responses++
+	m.send(data, id, sid, r.to, 0)
+	return data
+}
+
+// respondTo answers a RESERVE or QUERY on which no state is kept.
+func (m *Machine) respondTo(r *Received, msg *wire.Message, info wire.InfoSpec) {
+	to := side{mri: r.MRI, peer: r.Peer}
+	if s := m.sessions[r.SID]; s != nil && s.upstreamPeer() != r.Peer {
+		to.sii = r.SII // not the current peer: it needs explicit routing
+	}
+	m.respond(r.NSLPID, r.SID, reply{to: to, rii: msg.RII, hasRII: msg.HasRII,
+		rsn: msg.RSN, hasRSN: msg.HasRSN, info: info, flags: msg.Flags & (wire.Proxy | wire.Break), bound: msg.BoundSessions})
+}
+
+// replyUp is the reply to a transaction's RESERVE.
+func (t *txn) replyUp(s *session) reply {
+	r := reply{to: t.up.byState(), rii: t.rii, hasRII: !t.made, rsn: t.upRSN, hasRSN: true}
+	if s.state == installed && s.up.peer != t.up.peer {
+		r.to.sii = t.up.sii
+	}
+	if t.also != nil {
+		r.flags, r.bound = t.also.flags, t.also.bound
+	}
+	if t.resp != nil {
+		r.flags |= t.resp.Flags & wire.Break // RFC 5974 §5.4.3
+	}
+	return r
+}
+
+// notifyUp sends a NOTIFY to the upstream peer.
+func (m *Machine) notifyUp(s *session, info wire.InfoSpec, qspec []byte, objects []wire.Object) {
+	msg := wire.Message{Type: wire.Notify, Flags: s.flags(), BoundSessions: s.also.bindings(), HasInfoSpec: true, InfoSpec: info, QSPEC: qspec, Objects: objects}
+	to := s.up.byState()
+	to.mri = to.mri.Reverse()
+	m.send(m.encode(&msg), s.nslpid, s.sid, to, 0)
+}
+
+// passedOn are the objects of a received message that stand in the one sent
+// because of it: AB=10 and 11 (RFC 5974 §5.1.3), and the ones that belong to
+// others. Those in extra replace the ones of their type.
+func passedOn(in []wire.Object, extra []wire.Object) []wire.Object {
+	if len(in) == 0 {
+		return extra
+	}
+	out := make([]wire.Object, 0, len(in)+len(extra))
+	for _, o := range in {
+		if !slices.ContainsFunc(extra, func(e wire.Object) bool { return e.Type == o.Type }) {
+			out = append(out, o)
+		}
+	}
+	return append(out, extra...)
+}
+
+// alsoOf keeps what a RESERVE has beyond the ordinary. It copies: the session
+// outlives the message.
+func alsoOf(msg *wire.Message) *also {
+	flags := msg.Flags & (wire.Proxy | wire.Break) // RFC 5974 §5.2.3, §5.4.1
+	var objects []wire.Object
+	for _, o := range msg.Objects {
+		if o.Action == wire.Refresh && !o.Type.Known() {
+			o.Value = slices.Clone(o.Value)
+			objects = append(objects, o)
+		}
+	}
+	if flags == 0 && msg.BoundSessions == nil && msg.PacketClassifier == nil && objects == nil {
+		return nil
+	}
+	return &also{flags: flags, bound: msg.BoundSessions, classifier: slices.Clone(msg.PacketClassifier), objects: objects}
+}
+
+// forwardOf are the objects that travel on in this RESERVE only.
+func forwardOf(msg *wire.Message) []wire.Object {
+	var out []wire.Object
+	for _, o := range msg.Objects {
+		if o.Action != wire.Refresh || o.Type.Known() {
+			out = append(out, o)
+		}
+	}
+	return out
+}
