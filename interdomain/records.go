@@ -1,0 +1,217 @@
+package interdomain
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/asn1"
+	"encoding/binary"
+	"fmt"
+	"math/big"
+
+	gistwire "github.com/interqos/interqos/gist/wire"
+	"github.com/interqos/interqos/internal/tlv"
+	"github.com/interqos/interqos/qosnslp/wire"
+)
+
+// A record of DOMAIN-RECORDS is signed "over SID, RII, this record, and the hash
+// of the record before it in the list" (interdomain-qosm §7): this record up to
+// its key id, and SHA-256 over all octets of the one before it, its signature
+// included; 32 zero octets for the first. Whoever changes, drops or moves a
+// record before a signed one breaks that signature. Records after the last
+// signed one can be cut off.
+
+// recordMessage appends what is signed of a record.
+func recordMessage(b []byte, sid gistwire.SID, rii uint32, unsigned, before []byte) []byte {
+	b = append(b, sid[:]...)
+	b = tlv.AppendU32(b, rii)
+	b = append(b, unsigned...)
+	var sum [sha256.Size]byte
+	if before != nil {
+		sum = sha256.Sum256(before)
+	}
+	return append(b, sum[:]...)
+}
+
+// RecordSigner signs the records of one AS.
+type RecordSigner struct {
+	KeyID uint32 // RecordKeyID of the certificate
+	Key   crypto.Signer
+}
+
+// RecordKeyID names the key of a certificate in a record: the first 32 bits of
+// SHA-256 over its SubjectPublicKeyInfo in DER, never 0. It is a name only; which
+// key that is of an AS the verifier's own certificates say.
+func RecordKeyID(subjectPublicKeyInfo []byte) uint32 {
+	sum := sha256.Sum256(subjectPublicKeyInfo)
+	return max(binary.BigEndian.Uint32(sum[:]), 1)
+}
+
+// SignRecord appends record to the value of a DOMAIN-RECORDS object, signed. On
+// error list is as before.
+func SignRecord(list []byte, record wire.DomainRecord, sid gistwire.SID, rii uint32, with *RecordSigner) ([]byte, error) {
+	scheme, err := schemeOf(with.Key.Public())
+	if err != nil {
+		return list, err
+	}
+	records, err := wire.SplitDomainRecords(list)
+	if err != nil {
+		return list, err
+	}
+	var before []byte
+	if len(records) > 0 {
+		before = records[len(records)-1]
+	}
+	record.KeyID = with.KeyID
+	unsigned := record.AppendUnsigned(nil, scheme.length)
+	if record.Signature, err = scheme.sign(with.Key, recordMessage(nil, sid, rii, unsigned, before)); err != nil {
+		return list, fmt.Errorf("DOMAIN-RECORDS: signing: %w", err)
+	}
+	return wire.AppendDomainRecord(list, record)
+}
+
+// scheme is how a kind of key signs: the length of a signature is part of what
+// is signed, so it has to be known before.
+//
+//	Ed25519              64 octets, RFC 8032
+//	ECDSA on P-256       64 octets, r and s, over SHA-256
+//	ECDSA on P-384       96 octets, over SHA-384
+//	ECDSA on P-521      132 octets, over SHA-512
+//	RSA, 2048 to 4096   PKCS #1 v1.5 over SHA-256
+type scheme struct {
+	hash   crypto.Hash
+	length int
+}
+
+func schemeOf(key crypto.PublicKey) (scheme, error) {
+	switch k := key.(type) {
+	case ed25519.PublicKey:
+		if len(k) == ed25519.PublicKeySize {
+			return scheme{0, ed25519.SignatureSize}, nil
+		}
+	case *ecdsa.PublicKey:
+		switch k.Curve {
+		case elliptic.P256():
+			return scheme{crypto.SHA256, 64}, nil
+		case elliptic.P384():
+			return scheme{crypto.SHA384, 96}, nil
+		case elliptic.P521():
+			return scheme{crypto.SHA512, 132}, nil
+		}
+	case *rsa.PublicKey:
+		if n := k.Size(); n >= 256 && n <= wire.MaxRecordSignature && n%4 == 0 {
+			return scheme{crypto.SHA256, n}, nil
+		}
+	}
+	return scheme{}, fmt.Errorf("a key of type %T cannot sign DOMAIN-RECORDS, want Ed25519, ECDSA on P-256, P-384 or P-521, or RSA of 2048 to 4096 bits", key)
+}
+
+// digest is what a signature is made over.
+func (s scheme) digest(message []byte) []byte {
+	switch s.hash {
+	case crypto.SHA256:
+		sum := sha256.Sum256(message)
+		return sum[:]
+	case crypto.SHA384:
+		sum := sha512.Sum384(message)
+		return sum[:]
+	case crypto.SHA512:
+		sum := sha512.Sum512(message)
+		return sum[:]
+	}
+	return message
+}
+
+// sign needs no randomness: ECDSA is deterministic (RFC 6979) without.
+func (s scheme) sign(key crypto.Signer, message []byte) ([]byte, error) {
+	b, err := key.Sign(nil, s.digest(message), s.hash)
+	if _, isECDSA := key.Public().(*ecdsa.PublicKey); err != nil || !isECDSA {
+		return b, err
+	}
+	var v struct{ R, S *big.Int }
+	if _, err := asn1.Unmarshal(b, &v); err != nil {
+		return nil, err
+	}
+	b = make([]byte, s.length)
+	v.R.FillBytes(b[:s.length/2])
+	v.S.FillBytes(b[s.length/2:])
+	return b, nil
+}
+
+func (s scheme) verify(key crypto.PublicKey, message, signature []byte) bool {
+	if len(signature) != s.length {
+		return false
+	}
+	switch k := key.(type) {
+	case ed25519.PublicKey:
+		return ed25519.Verify(k, message, signature)
+	case *ecdsa.PublicKey:
+		r, t := new(big.Int).SetBytes(signature[:s.length/2]), new(big.Int).SetBytes(signature[s.length/2:])
+		return ecdsa.Verify(k, s.digest(message), r, t)
+	case *rsa.PublicKey:
+		return rsa.VerifyPKCS1v15(k, s.hash, s.digest(message), signature) == nil
+	}
+	return false
+}
+
+// RecordTrust is what the signature of a record is worth.
+type RecordTrust uint8
+
+// Values of RecordTrust.
+const (
+	RecordUnsigned   RecordTrust = iota // nothing is proved
+	RecordUnknownKey                    // signed with a key that is not known
+	RecordBad                           // the signature is wrong: changed on the way, or not its
+	RecordProved                        // said by this AS, after the records before it
+)
+
+func (t RecordTrust) String() string {
+	return [...]string{"unsigned", "unknown key", "bad signature", "proved"}[t&3]
+}
+
+// RecordKeys returns an AS's public key by its key id.
+type RecordKeys func(as, keyID uint32) (crypto.PublicKey, bool)
+
+// VerifyRecords reads the value of a DOMAIN-RECORDS object and says of each
+// record what its signature is worth.
+func VerifyRecords(list []byte, sid gistwire.SID, rii uint32, keys RecordKeys) ([]wire.DomainRecord, []RecordTrust, error) {
+	records, err := wire.ParseDomainRecords(list)
+	if err != nil {
+		return nil, nil, err
+	}
+	raw, err := wire.SplitDomainRecords(list)
+	if err != nil {
+		return nil, nil, err
+	}
+	trust := make([]RecordTrust, len(records))
+	var before, message []byte
+	for i, r := range records {
+		unsigned := raw[i][:len(raw[i])-len(r.Signature)]
+		message = recordMessage(message[:0], sid, rii, unsigned, before)
+		trust[i] = judge(&r, message, keys)
+		before = raw[i]
+	}
+	return records, trust, nil
+}
+
+func judge(r *wire.DomainRecord, message []byte, keys RecordKeys) RecordTrust {
+	if r.KeyID == 0 {
+		return RecordUnsigned
+	}
+	key, ok := keys(r.AS, r.KeyID)
+	if !ok {
+		return RecordUnknownKey
+	}
+	scheme, err := schemeOf(key)
+	if err != nil {
+		return RecordUnknownKey
+	}
+	if !scheme.verify(key, message, r.Signature) {
+		return RecordBad
+	}
+	return RecordProved
+}

@@ -1,0 +1,284 @@
+package interdomain
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"slices"
+	"testing"
+
+	gistwire "github.com/interqos/interqos/gist/wire"
+	"github.com/interqos/interqos/qosnslp"
+	"github.com/interqos/interqos/qosnslp/wire"
+)
+
+func recordKey(as uint32) ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(as)}, ed25519.SeedSize))
+}
+
+func recordKeys(as, keyID uint32) (crypto.PublicKey, bool) {
+	if keyID != 1 {
+		return nil, false
+	}
+	return recordKey(as).Public(), true
+}
+
+// signWith appends a record signed with a key under id 1.
+func signWith(t testing.TB, list []byte, r wire.DomainRecord, id uint32, key crypto.Signer) []byte {
+	t.Helper()
+	list, err := SignRecord(list, r, recordSID, 9, &RecordSigner{KeyID: id, Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+var recordSID = gistwire.SID{1, 2, 3}
+
+// threeRecords is what the initiator gets when the last of three refuses.
+func threeRecords(t testing.TB) []byte {
+	t.Helper()
+	var list []byte
+	for _, r := range []wire.DomainRecord{
+		{AS: 65003, Verdict: wire.VerdictRefused, Class: wire.ClassQoSModelError, Code: 65, SLSID: "sls-7", Largest: 1.25e6},
+		{AS: 65002, Verdict: wire.VerdictReleased, Micros: 300},
+		{AS: 65001, Verdict: wire.VerdictReleased},
+	} {
+		list = signWith(t, list, r, 1, recordKey(r.AS))
+	}
+	return list
+}
+
+func trustOf(t testing.TB, list []byte, sid gistwire.SID, rii uint32) []RecordTrust {
+	t.Helper()
+	records, trust, err := VerifyRecords(list, sid, rii, recordKeys)
+	if err != nil || len(records) != len(trust) {
+		t.Fatalf("%d records, %d judged, %v", len(records), len(trust), err)
+	}
+	return trust
+}
+
+// interdomain-qosm §7: "signature … over SID, RII, this record, and the hash of
+// the record before it in the list".
+func TestRecordsAreProved(t *testing.T) {
+	list := threeRecords(t)
+	all := []RecordTrust{RecordProved, RecordProved, RecordProved}
+	if got := trustOf(t, list, recordSID, 9); !slices.Equal(got, all) {
+		t.Fatalf("%v", got)
+	}
+	bad := []RecordTrust{RecordBad, RecordBad, RecordBad}
+	if got := trustOf(t, list, gistwire.SID{}, 9); !slices.Equal(got, bad) {
+		t.Errorf("another session: %v", got)
+	}
+	if got := trustOf(t, list, recordSID, 10); !slices.Equal(got, bad) {
+		t.Errorf("another request: %v", got)
+	}
+}
+
+// Whatever octet changes, some signature breaks or the list does not parse.
+func TestRecordsRefuseEveryChange(t *testing.T) {
+	list := threeRecords(t)
+	for i := range list {
+		b := bytes.Clone(list)
+		b[i] ^= 1 << (i % 8)
+		_, trust, err := VerifyRecords(b, recordSID, 9, recordKeys)
+		if err == nil && !slices.ContainsFunc(trust, func(x RecordTrust) bool { return x != RecordProved }) {
+			t.Fatalf("octet %d changed, and all is proved", i)
+		}
+	}
+}
+
+// A record that is dropped, or moved, breaks the signature of the one after it.
+func TestRecordsRefuseAChangedOrder(t *testing.T) {
+	raw, err := wire.SplitDomainRecords(threeRecords(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		order []int
+		want  []RecordTrust
+	}{
+		{[]int{0, 1}, []RecordTrust{RecordProved, RecordProved}}, // the end can be cut off
+		{[]int{1, 2}, []RecordTrust{RecordBad, RecordProved}},
+		{[]int{0, 2}, []RecordTrust{RecordProved, RecordBad}},
+		{[]int{1, 0, 2}, []RecordTrust{RecordBad, RecordBad, RecordBad}},
+	} {
+		var list []byte
+		for _, i := range c.order {
+			list = append(list, raw[i]...)
+		}
+		if got := trustOf(t, list, recordSID, 9); !slices.Equal(got, c.want) {
+			t.Errorf("%v: %v, want %v", c.order, got, c.want)
+		}
+	}
+}
+
+func TestRecordsOfOtherKinds(t *testing.T) {
+	list, err := wire.AppendDomainRecord(nil, wire.DomainRecord{AS: 65003, Verdict: wire.VerdictCommitted})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list = signWith(t, list, wire.DomainRecord{AS: 65002}, 2, recordKey(65002))
+	list = signWith(t, list, wire.DomainRecord{AS: 65001}, 1, recordKey(65009))
+	want := []RecordTrust{RecordUnsigned, RecordUnknownKey, RecordBad}
+	if got := trustOf(t, list, recordSID, 9); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	sign := func(list []byte, id uint32, key crypto.Signer) error {
+		before := bytes.Clone(list)
+		out, err := SignRecord(list, wire.DomainRecord{}, recordSID, 9, &RecordSigner{KeyID: id, Key: key})
+		if err != nil && !bytes.Equal(out, before) {
+			t.Error("an error, and another list")
+		}
+		return err
+	}
+	if sign(list, 0, recordKey(1)) == nil {
+		t.Error("signed with key id 0")
+	}
+	if sign(list[:9], 1, recordKey(1)) == nil {
+		t.Error("a broken list was signed on")
+	}
+	if _, _, err := VerifyRecords(list[:9], recordSID, 9, recordKeys); err == nil {
+		t.Error("a broken list was read")
+	}
+	for _, key := range []crypto.Signer{ecdsaKey(t, elliptic.P224()), rsaKey(t, 1024)} {
+		if sign(list, 1, key) == nil {
+			t.Errorf("signed with %T that is too weak", key)
+		}
+	}
+}
+
+func ecdsaKey(t testing.TB, curve elliptic.Curve) crypto.Signer {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(curve, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func rsaKey(t testing.TB, bits int) crypto.Signer {
+	t.Helper()
+	k, err := rsa.GenerateKey(rand.Reader, bits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// Every kind of key that a certificate may have signs and verifies, in the
+// length that interdomain-qosm §7 gives, the same each time; and no octet of the
+// list can change.
+func TestRecordsWithEveryKindOfKey(t *testing.T) {
+	for name, c := range map[string]struct {
+		key    crypto.Signer
+		length int
+	}{
+		"Ed25519": {recordKey(1), 64}, "P-256": {ecdsaKey(t, elliptic.P256()), 64}, "P-384": {ecdsaKey(t, elliptic.P384()), 96},
+		"P-521": {ecdsaKey(t, elliptic.P521()), 132}, "RSA": {rsaKey(t, 2048), 256},
+	} {
+		keys := func(uint32, uint32) (crypto.PublicKey, bool) { return c.key.Public(), true }
+		one := signWith(t, nil, wire.DomainRecord{AS: 65003, Verdict: wire.VerdictCommitted}, 1, c.key)
+		list := signWith(t, bytes.Clone(one), wire.DomainRecord{AS: 65002, SLSID: "gold"}, 1, c.key)
+		records, trust, err := VerifyRecords(list, recordSID, 9, keys)
+		if err != nil || !slices.Equal(trust, []RecordTrust{RecordProved, RecordProved}) || len(records[0].Signature) != c.length {
+			t.Fatalf("%s: %v, %v", name, trust, err)
+		}
+		if again := signWith(t, nil, wire.DomainRecord{AS: 65003, Verdict: wire.VerdictCommitted}, 1, c.key); !bytes.Equal(one, again) {
+			t.Errorf("%s: two signatures of one record differ", name)
+		}
+		for i := range list {
+			b := bytes.Clone(list)
+			b[i] ^= 1 << (i % 8)
+			_, trust, err := VerifyRecords(b, recordSID, 9, recordKeysOnly(keys))
+			if err == nil && !slices.ContainsFunc(trust, func(x RecordTrust) bool { return x != RecordProved }) {
+				t.Fatalf("%s: octet %d changed, and all is proved", name, i)
+			}
+		}
+	}
+}
+
+// recordKeysOnly knows keys under id 1 alone.
+func recordKeysOnly(keys RecordKeys) RecordKeys {
+	return func(as, id uint32) (crypto.PublicKey, bool) {
+		if id != 1 {
+			return nil, false
+		}
+		return keys(as, id)
+	}
+}
+
+// A certificate's key id is of its key, and never 0.
+func TestRecordKeyID(t *testing.T) {
+	if a, b := RecordKeyID([]byte{1}), RecordKeyID([]byte{2}); a != 0x4bf5122f || a == b {
+		t.Errorf("%08x, %08x", a, b)
+	}
+}
+
+// A record is signed for the RII of the RESERVE: of one without there is nothing
+// to tie it to, and a stranger makes nobody work.
+func TestWhoGetsASignature(t *testing.T) {
+	for name, c := range map[string]struct {
+		upstream qosnslp.Peer
+		hasRII   bool
+		want     RecordTrust
+	}{
+		"a neighbour": {65001, true, RecordProved}, "our own application": {qosnslp.Local, true, RecordProved},
+		"no RII": {65001, false, RecordUnsigned}, "a stranger": {qosnslp.Stranger, true, RecordUnsigned},
+	} {
+		w := newWorld(t)
+		w.m.SetRecordSigner(&RecordSigner{KeyID: 1, Key: recordKey(65002)})
+		w.do(Asked{qosnslp.Question{Ticket: 1, Kind: qosnslp.Admit, SID: recordSID, RSN: 1, Upstream: c.upstream,
+			Message: &wire.Message{Type: wire.Reserve, HasRII: c.hasRII, RII: 9}}}) // without a QSPEC: refused
+		if len(w.answers) != 1 || w.answers[0].Accept || len(w.answers[0].Extra) != 1 {
+			t.Fatalf("%s: %+v", name, w.answers)
+		}
+		if got := trustOf(t, w.answers[0].Extra[0].Value, recordSID, 9); !slices.Equal(got, []RecordTrust{c.want}) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+func FuzzVerifyRecords(f *testing.F) {
+	list := threeRecords(f)
+	f.Add(list)
+	f.Add(list[:len(list)/2])
+	signed, err := wire.SplitDomainRecords(list)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		records, trust, err := VerifyRecords(b, recordSID, 9, recordKeys)
+		if err != nil {
+			if records != nil || trust != nil {
+				t.Fatal("refused, and something read")
+			}
+			return
+		}
+		raw, err := wire.SplitDomainRecords(b)
+		if err != nil || len(raw) != len(records) || len(raw) != len(trust) {
+			t.Fatalf("%d records, %d judged, %d split: %v", len(records), len(trust), len(raw), err)
+		}
+		for i := range trust {
+			// Without the keys the fuzzer has only what was signed.
+			if trust[i] == RecordProved && !slices.ContainsFunc(signed, func(x []byte) bool { return bytes.Equal(x, raw[i]) }) {
+				t.Fatalf("forged %x", raw[i])
+			}
+		}
+	})
+}
+
+func BenchmarkSignRecord(b *testing.B) {
+	with := &RecordSigner{KeyID: 1, Key: ecdsaKey(b, elliptic.P256())}
+	list := signWith(b, nil, wire.DomainRecord{AS: 65003, Verdict: wire.VerdictCommitted}, 1, with.Key)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := SignRecord(list[:len(list):len(list)], wire.DomainRecord{AS: 65002}, recordSID, 9, with); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
