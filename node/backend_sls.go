@@ -1,0 +1,260 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/interqos/interqos/api"
+	"github.com/interqos/interqos/sls"
+)
+
+// ApplySLS changes all of the documents' SLSs or none: first in the ledger,
+// which refuses what would break a commitment, then durably.
+func (n *Node) ApplySLS(ctx context.Context, r *api.ApplyRequest, by string) (*api.ApplyResponse, error) {
+	docs, err := sls.Parse(r.Name, r.Yaml)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	for i := range docs {
+		if docs[i].Customer != n.cfg.AS && docs[i].Provider != n.cfg.AS {
+			return nil, fmt.Errorf("%w: SLS %s is between AS%d and AS%d, this is AS%d", ErrInvalid, docs[i].ID, docs[i].Customer, docs[i].Provider, n.cfg.AS)
+		}
+	}
+	n.slsMu.Lock()
+	defer n.slsMu.Unlock()
+	a := &application{node: n, now: time.Now(), by: by}
+	if err := a.inLedger(docs); err != nil {
+		a.undo()
+		return nil, err
+	}
+	if r.DryRun {
+		a.undo()
+		return &api.ApplyResponse{Applied: a.applied}, nil
+	}
+	if err := a.store(ctx); err != nil {
+		a.undo()
+		return nil, fmt.Errorf("SLSs not applied, the store: %w", err)
+	}
+	return &api.ApplyResponse{Applied: a.applied}, nil
+}
+
+// application is one ApplySLS under way.
+type application struct {
+	node    *Node
+	now     time.Time
+	by      string
+	applied []*api.AppliedSLS
+	before  []sls.SLS // what the changed ones were
+	after   []sls.SLS // what is changed or new, as the ledger has it
+	created []string
+	stored  bool // the store was asked
+}
+
+func (a *application) inLedger(docs []sls.SLS) (err error) {
+	a.node.ledger.with(func(l *sls.Ledger) {
+		for i := range docs {
+			old, existed := l.Get(docs[i].ID)
+			var put sls.SLS
+			if put, err = l.Put(a.now, docs[i], a.by); err != nil {
+				err = conflict(err)
+				return
+			}
+			if existed && put.Version == old.Version { // it says nothing new
+				a.applied = append(a.applied, &api.AppliedSLS{Id: old.ID, Action: api.AppliedSLS_UNCHANGED, Version: old.Version})
+				continue
+			}
+			action := api.AppliedSLS_CREATED
+			if existed {
+				action = api.AppliedSLS_CHANGED
+				a.before = append(a.before, old)
+			} else {
+				a.created = append(a.created, put.ID)
+			}
+			a.after = append(a.after, put)
+			a.applied = append(a.applied, &api.AppliedSLS{Id: put.ID, Action: action, Version: put.Version})
+		}
+	})
+	return err
+}
+
+func (a *application) store(ctx context.Context) error {
+	a.stored = true
+	results := make(chan error, len(a.after))
+	for i := range a.after {
+		a.node.store.PutSLS(a.after[i], func(err error) { results <- err })
+	}
+	var errs []error
+	for range a.after {
+		select {
+		case err := <-results:
+			errs = append(errs, err)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// undo puts the ledger, and the store where it was told, back.
+func (a *application) undo() {
+	a.node.ledger.with(func(l *sls.Ledger) {
+		for _, id := range a.created {
+			if err := l.Delete(a.now, id); err != nil {
+				a.node.log.Error("an SLS that was not applied cannot be taken back", "sls", id, "err", err)
+			}
+		}
+		for i := range a.before {
+			if err := l.Revert(a.before[i]); err != nil {
+				a.node.log.Error("an SLS cannot be put back", "sls", a.before[i].ID, "err", err)
+			}
+		}
+	})
+	if !a.stored {
+		return
+	}
+	for _, id := range a.created {
+		a.node.store.DeleteSLS(id, nil)
+	}
+	for i := range a.before {
+		a.node.store.PutSLS(a.before[i], nil)
+	}
+}
+
+// conflict says that reservations are in the way, in the API's terms.
+func conflict(err error) error {
+	var c *sls.Conflict
+	if errors.As(err, &c) {
+		return fmt.Errorf("%w: %w", ErrConflict, err)
+	}
+	return fmt.Errorf("%w: %w", ErrInvalid, err)
+}
+
+// ListSLS returns every SLS, sorted by id.
+func (n *Node) ListSLS(context.Context) ([]*api.SLS, error) {
+	var slss []sls.SLS
+	n.ledger.with(func(l *sls.Ledger) { slss = l.SLSs() })
+	all := make([]*api.SLS, 0, len(slss))
+	for i := range slss {
+		all = append(all, apiSLS(&slss[i]))
+	}
+	return all, nil
+}
+
+// ShowSLS returns one SLS.
+func (n *Node) ShowSLS(_ context.Context, id string) (*api.SLS, error) {
+	var s sls.SLS
+	var ok bool
+	n.ledger.with(func(l *sls.Ledger) { s, ok = l.Get(id) })
+	if !ok {
+		return nil, fmt.Errorf("%w: no SLS %q; \"slsctl list\" shows what there is", ErrNotFound, id)
+	}
+	return apiSLS(&s), nil
+}
+
+// SLSUsage says what is sold of an SLS, or of all.
+func (n *Node) SLSUsage(_ context.Context, id string, at time.Time) (all []*api.SLSUsage, err error) {
+	n.ledger.with(func(l *sls.Ledger) {
+		slss := l.SLSs()
+		if id != "" {
+			s, ok := l.Get(id)
+			if !ok {
+				err = fmt.Errorf("%w: no SLS %q; \"slsctl list\" shows what there is", ErrNotFound, id)
+				return
+			}
+			slss = []sls.SLS{s}
+		}
+		for i := range slss {
+			for _, c := range slss[i].Classes {
+				u, uerr := l.Usage(slss[i].ID, c.Class, at)
+				if uerr != nil {
+					err = uerr
+					return
+				}
+				all = append(all, &api.SLSUsage{
+					SlsId: slss[i].ID, Class: c.Class.String(), Capacity: 8 * u.Capacity,
+					Committed: 8 * u.Committed, Held: 8 * u.Held, Reservations: uint32(u.Reservations),
+				})
+			}
+		}
+	})
+	return all, err
+}
+
+// DeleteSLS removes an SLS that no reservation stands on.
+func (n *Node) DeleteSLS(ctx context.Context, id string) error {
+	n.slsMu.Lock()
+	defer n.slsMu.Unlock()
+	var old sls.SLS
+	var ok bool
+	var err error
+	n.ledger.with(func(l *sls.Ledger) {
+		if old, ok = l.Get(id); ok {
+			err = l.Delete(time.Now(), id)
+		}
+	})
+	if !ok {
+		return fmt.Errorf("%w: no SLS %q; \"slsctl list\" shows what there is", ErrNotFound, id)
+	}
+	if err != nil {
+		return conflict(err)
+	}
+	result := make(chan error, 1)
+	n.store.DeleteSLS(id, func(err error) { result <- err })
+	select {
+	case err = <-result:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil {
+		n.ledger.with(func(l *sls.Ledger) { err = errors.Join(err, l.LoadSLS([]sls.SLS{old})) })
+		n.store.PutSLS(old, nil)
+		return fmt.Errorf("SLS %s not deleted, the store: %w", id, err)
+	}
+	return nil
+}
+
+func apiSLS(s *sls.SLS) *api.SLS {
+	p := &api.SLS{
+		Id: s.ID, Version: s.Version, Customer: s.Customer, Provider: s.Provider,
+		Egress: addrText(s.Egress), Ingress: addrText(s.Ingress), Status: s.Status.String(),
+		Destinations: prefixTexts(s.Destinations), Sources: prefixTexts(s.Sources), Degree: s.Degree.String(),
+		ValidFrom: apiTime(s.ValidFrom), ValidUntil: apiTime(s.ValidUntil),
+		ChangedBy: s.ChangedBy, ChangedAt: apiTime(s.ChangedAt), Yaml: yamlOf(*s),
+	}
+	for _, c := range s.Classes {
+		p.Classes = append(p.Classes, &api.SLSClass{
+			Class: c.Class.String(), Relative: c.Relative, Cir: 8 * c.CIR, Cbs: c.CBS, Pir: 8 * c.PIR, Pbs: c.PBS,
+			LargestFlow: 8 * c.LargestFlow, Excess: c.Excess.String(),
+		})
+	}
+	return p
+}
+
+func yamlOf(s sls.SLS) []byte {
+	b, err := yaml.Marshal(s)
+	if err != nil { // texts and numbers: it cannot happen
+		return []byte("# " + err.Error())
+	}
+	return b
+}
+
+func prefixTexts(ps []netip.Prefix) []string {
+	var all []string
+	for _, p := range ps {
+		all = append(all, p.String())
+	}
+	return all
+}
+
+func apiTime(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}

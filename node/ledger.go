@@ -1,0 +1,62 @@
+package node
+
+import (
+	"sync"
+	"time"
+
+	"github.com/interqos/interqos/sls"
+)
+
+// sharedLedger is the AS's one ledger, used by every shard and by the admin
+// API. Everything under the lock is memory.
+type sharedLedger struct {
+	mu sync.Mutex
+	l  *sls.Ledger
+}
+
+func (s *sharedLedger) Hold(now time.Time, r sls.Request) (sls.Grant, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.l.Hold(now, r)
+}
+
+func (s *sharedLedger) Commit(now time.Time, id sls.ID, version uint32, rate uint64) ([]sls.Booking, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.l.Commit(now, id, version, rate)
+}
+
+func (s *sharedLedger) Drop(id sls.ID, version uint32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.l.Drop(id, version)
+}
+
+func (s *sharedLedger) Release(id sls.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.l.Release(id)
+}
+
+// with runs f with the ledger locked.
+func (s *sharedLedger) with(f func(*sls.Ledger)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(s.l)
+}
+
+// expire gives up holds that are too old and reservations whose SLS is no
+// longer available, and returns those that have nothing left.
+func (s *sharedLedger) expire(now time.Time) (ended []sls.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !due(now, s.l.Deadline()) {
+		return nil
+	}
+	for _, id := range s.l.Expire(now) {
+		if len(s.l.Bookings(id)) == 0 {
+			ended = append(ended, id)
+		}
+	}
+	return ended
+}
