@@ -50,10 +50,15 @@ type Request struct {
 	// Rate is the CIR wanted and MinRate the least that will do, octets/s. A
 	// zero MinRate means all or nothing, as does MinRate equal to Rate.
 	Rate, MinRate uint64
-	Peak          uint64     // PIR, octets/s; zero: not told
-	Burst         uint64     // octets; kept, not checked
-	Priority      uint8      // 0 to 7
-	Intervals     []Interval // sorted, disjoint, at most 8; empty: now and open
+	Peak          uint64 // PIR, octets/s; zero: not told
+	Burst         uint64 // octets; kept, not checked
+	Priority      uint8  // 0 to 7
+	// Preempting and Defending are the priorities of RFC 5975 §5.2.8. Where
+	// not even MinRate is left, and the SLS allows preemption, the hold counts on
+	// committed reservations whose Defending is less than Preempting; its Commit
+	// ends them. Preempting 0 preempts nobody.
+	Preempting, Defending uint16
+	Intervals             []Interval // sorted, disjoint, at most 8; empty: now and open
 }
 
 // Grant is the answer to a Hold that succeeded.
@@ -88,6 +93,7 @@ type Booking struct {
 	Relative            bool
 	Rate, Peak, Burst   uint64 // octets/s, octets/s, octets
 	Priority            uint8
+	Defending           uint16 // RFC 5975 §5.2.8
 	// Intervals are whole seconds. A single one with zero From and Until is
 	// an immediate, open-ended reservation.
 	Intervals []Interval

@@ -310,9 +310,11 @@ type part struct {
 	source, destination netip.Prefix
 	egress, ingress     netip.Addr
 	version             uint32
+	chase               *chase // nil: it neither preempts nor would be preempted
 	leg                 Leg
 	priority            uint8
 	isHeld              bool
+	defending           uint16
 }
 
 func (p *part) times() []span {
@@ -368,7 +370,7 @@ func (l *Ledger) charge(p *part, sign int64) {
 }
 
 // chargeHold enters a held part, or with sign -1 takes it out: what it needs
-// beyond what the leg has committed on the same offer.
+// beyond what the leg has committed, and its prey have, on the same offer.
 func (l *Ledger) chargeHold(p *part, sign int64) {
 	if p.offer.spec.Relative {
 		return
@@ -377,6 +379,9 @@ func (l *Ledger) chargeHold(p *part, sign int64) {
 	o.total.Advance(l.now)
 	o.held.Advance(l.now)
 	l.segments(p.times(), forever, o, p.owner.committed[p.leg])
+	if p.hunts() {
+		l.cover(p.chase.prey)
+	}
 	for _, g := range l.segs {
 		more := sign * max(0, int64(p.rate)-g.old)
 		o.total.Add(g.from, g.until, more)
@@ -399,7 +404,7 @@ func (p *part) booking() Booking {
 		ID: p.owner.id, Leg: p.leg, Version: p.version, SLS: p.offer.entry.sls.ID, Held: p.isHeld,
 		Egress: p.egress, Ingress: p.ingress, Source: p.source, Destination: p.destination,
 		Class: p.offer.spec.Class, Relative: p.offer.spec.Relative,
-		Rate: p.rate, Peak: p.peak, Burst: p.burst, Priority: p.priority,
+		Rate: p.rate, Peak: p.peak, Burst: p.burst, Priority: p.priority, Defending: p.defending,
 	}
 	if p.spans == nil {
 		b.Intervals = []Interval{{}}

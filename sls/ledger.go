@@ -51,6 +51,8 @@ type Ledger struct {
 	spans []span
 	segs  []segment
 	found []candidate
+
+	displaced []ID // by the last Commit
 }
 
 // reservation is what the ledger has under one ID.
@@ -91,7 +93,8 @@ func newer(a, b uint32) bool { return int32(a-b) > 0 }
 // request takes less, the one that has most. A higher version than what is
 // committed is a modification: the larger of the two counts until Commit or
 // Drop (interdomain-qosm §6). A repeat of a version already held or committed
-// on this leg returns what was granted then. Hold returns *Refusal, ErrStale,
+// on this leg returns what was granted then. A request that nothing is left for
+// may preempt: see Request.Preempting. Hold returns *Refusal, ErrStale,
 // ErrTooMany or ErrRequest.
 func (l *Ledger) Hold(now time.Time, r Request) (Grant, error) {
 	l.advance(now)
@@ -119,6 +122,10 @@ func (l *Ledger) Hold(now time.Time, r Request) (Grant, error) {
 		l.chargeHold(before, -1)
 	}
 	o, q := l.choose(&r, old)
+	var prey []*part
+	if o == nil {
+		o, q, prey = l.preempt(&r, res, old, before)
+	}
 	if o == nil {
 		refusal := l.refuse(&r, l.found, old)
 		if before != nil {
@@ -128,8 +135,9 @@ func (l *Ledger) Hold(now time.Time, r Request) (Grant, error) {
 	}
 	if before != nil {
 		before.unlist()
+		before.spare()
 	}
-	p := l.hold(res, &r, o, q)
+	p := l.hold(res, &r, o, q, prey)
 	return p.grant(), nil
 }
 
@@ -163,7 +171,7 @@ func (l *Ledger) choose(r *Request, old *part) (*offer, quote) {
 }
 
 // hold enters a new held part, in the place of an earlier one of its leg.
-func (l *Ledger) hold(res *reservation, r *Request, o *offer, q quote) *part {
+func (l *Ledger) hold(res *reservation, r *Request, o *offer, q quote, prey []*part) *part {
 	if res == nil {
 		res = &reservation{id: r.ID}
 		l.byID[r.ID] = res
@@ -177,7 +185,7 @@ func (l *Ledger) hold(res *reservation, r *Request, o *offer, q quote) *part {
 	}
 	p := &part{
 		owner: res, offer: o, version: r.Version, leg: r.Leg, isHeld: true,
-		rate: q.rate, peak: min(r.Peak, o.spec.PIR), burst: r.Burst, priority: r.Priority,
+		rate: q.rate, peak: min(r.Peak, o.spec.PIR), burst: r.Burst, priority: r.Priority, defending: r.Defending,
 		source: r.Source, destination: r.Destination, egress: r.Egress, ingress: r.Ingress,
 	}
 	if len(l.spans) != 1 || l.spans[0] != open[0] || q.cut != forever {
@@ -187,6 +195,7 @@ func (l *Ledger) hold(res *reservation, r *Request, o *offer, q quote) *part {
 	}
 	res.set(r.Leg, res.committed[r.Leg], p)
 	p.enlist()
+	p.hunt(prey)
 	l.chargeHold(p, +1)
 	l.schedule(res)
 	return p
@@ -226,11 +235,13 @@ func (res *reservation) hasCommit() bool { return res.committed != [2]*part{} }
 // Commit makes every leg's hold of this version the reservation, shrunk to
 // rate (octets/s; ignored for a relative one), in place of what an earlier
 // version had. It returns all legs of the reservation as they are now; the
-// caller may keep them. Committing the same version again changes nothing and
+// caller may keep them. A hold that preempts ends others with that: see
+// Displaced. Committing the same version again changes nothing and
 // returns the same. It returns ErrNoHold when no leg has this version, and
 // ErrRequest when rate is zero or more than is held; nothing is changed then.
 func (l *Ledger) Commit(now time.Time, id ID, version uint32, rate uint64) ([]Booking, error) {
 	l.advance(now)
+	l.displaced = l.displaced[:0]
 	res := l.byID[id]
 	if res == nil {
 		return nil, fmt.Errorf("%w: reservation %s", ErrNoHold, id)
@@ -266,18 +277,24 @@ func (l *Ledger) commit(res *reservation, version uint32, rate uint64) {
 			continue
 		}
 		old := res.committed[leg]
-		if p.isHeld = false; old == nil && rate == p.rate && !p.offer.spec.Relative {
+		if p.isHeld = false; old == nil && rate == p.rate && !p.offer.spec.Relative && p.chase == nil {
 			l.confirm(p)
 		} else {
 			l.chargeHold(p, -1)
-			if old != nil {
-				l.charge(old, -1)
-				old.unlist()
-			}
 			if !p.offer.spec.Relative {
 				p.rate = rate
 			}
+			if p.hunts() {
+				l.displace(p)
+			}
+			var hunter *part
+			if old != nil {
+				hunter = l.unsettle(old)
+				l.charge(old, -1)
+				old.unlist()
+			}
 			l.charge(p, +1)
+			l.settlePrey(hunter, old, p)
 		}
 		res.set(Leg(leg), p, nil)
 	}
@@ -313,6 +330,7 @@ func (l *Ledger) dropHolds(res *reservation, which func(*part) bool) bool {
 	for leg, p := range res.held {
 		if p != nil && which(p) {
 			l.chargeHold(p, -1)
+			p.spare()
 			p.unlist()
 			res.set(Leg(leg), res.committed[leg], nil)
 			dropped = true
@@ -368,12 +386,14 @@ func (l *Ledger) dropCommitted(res *reservation, leg Leg) {
 	if h != nil {
 		l.chargeHold(h, -1)
 	}
+	hunter := l.unsettle(p)
 	l.charge(p, -1)
 	p.unlist()
 	res.set(leg, nil, h)
 	if h != nil {
 		l.chargeHold(h, +1)
 	}
+	l.settlePrey(hunter, p, nil)
 	if !res.hasCommit() {
 		l.firm--
 	}
@@ -457,7 +477,7 @@ func (l *Ledger) restore(b *Booking) error {
 		return fmt.Errorf("%w: held, of an unknown leg, too large, or already there", ErrRequest)
 	}
 	p := &part{
-		offer: o, version: b.Version, leg: b.Leg, priority: b.Priority,
+		offer: o, version: b.Version, leg: b.Leg, priority: b.Priority, defending: b.Defending,
 		rate: b.Rate, peak: b.Peak, burst: b.Burst,
 		source: b.Source, destination: b.Destination, egress: b.Egress, ingress: b.Ingress,
 	}

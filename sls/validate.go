@@ -242,9 +242,6 @@ func (s *SLS) checkAdmission(p *problems) {
 	if s.Admission.Policy != "" {
 		p.add("admission.policy", strconv.Quote(s.Admission.Policy), "nothing: policy expressions are not supported yet")
 	}
-	if s.Admission.Preemption {
-		p.add("admission.preemption", "true", "false: preemption is not supported yet")
-	}
 }
 
 // clone copies an SLS with its slices.

@@ -187,7 +187,6 @@ func TestParseErrors(t *testing.T) {
 		{"id: a\ncustomer: 1\nprovider: 2\n" + okTail + "admission: {oversubscription: 0}\n", `t:6:31: admission.oversubscription: found "0", expected a number above 0`},
 		{"id: a\ncustomer: 1\nprovider: 2\n" + okTail + "admission: {priorities: [8]}\n", `t:6:26: admission.priorities[0]: found "8", expected a list of 0, 1, 2, 3, 4, 5, 6, 7, or ranges as in 0..4`},
 		{"id: a\ncustomer: 1\nprovider: 2\n" + okTail + "admission: {policy: 'rate < 10'}\n", `t:6:21: admission.policy: found "rate < 10", expected nothing: policy expressions are not supported yet`},
-		{"id: a\ncustomer: 1\nprovider: 2\n" + okTail + "admission: {preemption: true}\n", `t:6:25: admission.preemption: found true, expected false: preemption is not supported yet`},
 		{"id: a\ncustomer: 1\nprovider: 2\n" + okTail + "status: live\n", `t:6:9: status: found "live", expected one of active, offered, negotiated, suspended, expired, withdrawn`},
 		{"id: a\ncustomer: 1\nprovider: 2\n" + okTail + "direction: both\n", `t:6:12: direction: found "both", expected to-provider (for the other direction write an SLS with customer and provider exchanged)`},
 		{"id: &x a\ncustomer: 1\nprovider: 2\n" + okTail, `t:1:5: id: found the anchor &x, expected just a value (anchors and aliases are not supported)`},

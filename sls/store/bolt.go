@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -66,6 +67,7 @@ type Bolt struct {
 type write struct {
 	kind kind
 	id   sls.ID
+	gone []sls.ID // with putRecord
 	sls  string
 	data []byte
 	done func(error)
@@ -211,13 +213,16 @@ func (b *Bolt) DeleteSLS(id string, done func(error)) {
 }
 
 // Put implements Store.
-func (b *Bolt) Put(r Record, done func(error)) {
+func (b *Bolt) Put(r Record, done func(error)) { b.Replace(r, nil, done) }
+
+// Replace implements Store.
+func (b *Bolt) Replace(r Record, gone []sls.ID, done func(error)) {
 	if err := r.check(); err != nil {
 		finish(done, err)
 		return
 	}
 	data := r.Append(make([]byte, 0, 512+len(r.Session)+len(r.Domain)))
-	b.enqueue(write{kind: putRecord, id: r.ID, data: data, done: done})
+	b.enqueue(write{kind: putRecord, id: r.ID, gone: slices.Clone(gone), data: data, done: done})
 }
 
 // Delete implements Store.
@@ -405,19 +410,15 @@ func (c *change) apply(w *write) error {
 		c.slss[w.sls], c.wrote = false, true
 		return c.tx.Bucket(bucketSLS).Delete([]byte(w.sls))
 	}
-	key, ok := c.keys[w.id]
-	if !ok {
-		key, ok = c.b.keys[w.id]
-	}
-	exists := ok && key != gone
 	if w.kind == deleteRecord {
-		if !exists {
-			return nil
-		}
-		c.wrote = true
-		c.keys[w.id] = gone
-		return c.tx.Bucket(bucketRecords).Delete(recordKey(key))
+		return c.remove(w.id)
 	}
+	for _, id := range w.gone {
+		if err := c.remove(id); err != nil {
+			return err
+		}
+	}
+	key, exists := c.key(w.id)
 	c.wrote = true
 	if !exists {
 		key = c.next
@@ -425,6 +426,25 @@ func (c *change) apply(w *write) error {
 		c.keys[w.id] = key
 	}
 	return c.tx.Bucket(bucketRecords).Put(recordKey(key), w.data)
+}
+
+// key returns the key of a record, if it is there.
+func (c *change) key(id sls.ID) (uint64, bool) {
+	key, ok := c.keys[id]
+	if !ok {
+		key, ok = c.b.keys[id]
+	}
+	return key, ok && key != gone
+}
+
+func (c *change) remove(id sls.ID) error {
+	key, exists := c.key(id)
+	if !exists {
+		return nil
+	}
+	c.wrote = true
+	c.keys[id] = gone
+	return c.tx.Bucket(bucketRecords).Delete(recordKey(key))
 }
 
 func recordKey(key uint64) []byte { return binary.BigEndian.AppendUint64(nil, key) }

@@ -23,8 +23,8 @@ import (
 //
 // and a booking in it:
 //
-//	| flags (8): bit 0 leg, bit 1 relative                            |
-//	| Version (32) | class (8) | priority (8)                         |
+//	| flags (8): bit 0 leg, bit 1 relative, bit 2 Defending follows   |
+//	| Version (32) | class (8) | priority (8) | Defending (16)         |
 //	| Rate, Peak, Burst (64 each)                                     |
 //	| length (8), SLS id                                              |
 //	| length (8): 0, 4 or 16, Egress; the same, Ingress               |
@@ -42,6 +42,7 @@ const (
 	checksumSize  = 4
 	flagOutbound  = 1
 	flagRelative  = 2
+	flagDefending = 4 // absent: 0
 	openFrom      = -1 << 63
 	openUntil     = 1<<63 - 1
 	lastSecond    = 253402300800 // the year 10000
@@ -112,9 +113,15 @@ func appendBooking(b []byte, k *sls.Booking) []byte {
 	if k.Relative {
 		flags |= flagRelative
 	}
+	if k.Defending != 0 {
+		flags |= flagDefending
+	}
 	b = append(b, flags)
 	b = tlv.AppendU32(b, k.Version)
 	b = append(b, byte(k.Class), k.Priority)
+	if k.Defending != 0 {
+		b = tlv.AppendU16(b, k.Defending)
+	}
 	b = tlv.AppendU64(b, k.Rate)
 	b = tlv.AppendU64(b, k.Peak)
 	b = tlv.AppendU64(b, k.Burst)
@@ -196,13 +203,18 @@ func parseBody(b []byte) (Record, error) {
 func readBooking(in *tlv.Reader, id sls.ID) sls.Booking {
 	k := sls.Booking{ID: id}
 	flags := in.U8()
-	if flags > flagOutbound|flagRelative {
-		in.Fail(fmt.Errorf("offset %d: flags %#02x; expected no more than bits 0 and 1", in.Offset(), flags))
+	if flags > flagOutbound|flagRelative|flagDefending {
+		in.Fail(fmt.Errorf("offset %d: flags %#02x; expected no more than bits 0 to 2", in.Offset(), flags))
 	}
 	k.Leg = sls.Leg(flags & flagOutbound)
 	k.Relative = flags&flagRelative != 0
 	k.Version = in.U32()
 	k.Class, k.Priority = sls.Class(in.U8()), in.U8()
+	if flags&flagDefending != 0 {
+		if k.Defending = in.U16(); k.Defending == 0 {
+			in.Fail(fmt.Errorf("offset %d: a Defending of 0; expected it to be left out", in.Offset()))
+		}
+	}
 	if k.Class > 63 {
 		in.Fail(fmt.Errorf("offset %d: class %d; expected a DSCP", in.Offset(), uint8(k.Class)))
 	}

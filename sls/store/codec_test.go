@@ -23,7 +23,7 @@ func sample(id byte) Record {
 			ID: r.ID, Leg: sls.Inbound, Version: 7, SLS: "as1-as2",
 			Egress: netip.MustParseAddr("127.1.2.1"), Ingress: netip.MustParseAddr("127.2.1.1"),
 			Source: netip.MustParsePrefix("10.1.0.10/32"), Destination: netip.MustParsePrefix("10.3.0.0/16"),
-			Class: sls.EF, Rate: 2_500_000, Peak: 3_000_000, Burst: 1500, Priority: 3,
+			Class: sls.EF, Rate: 2_500_000, Peak: 3_000_000, Burst: 1500, Priority: 3, Defending: 0x1234,
 			Intervals: []sls.Interval{{}},
 		},
 		{
@@ -45,7 +45,7 @@ func TestRecordGolden(t *testing.T) {
 	golden := strings.NewReplacer(" ", "", "\n", "", "\t", "").Replace(`
 		09020000000000000000000000 0000ee
 		01 02 00000007 00000007 00000003
-		00 00000007 2e 03 00000000002625a0 00000000002dc6c0 00000000000005dc
+		04 00000007 2e 03 1234 00000000002625a0 00000000002dc6c0 00000000000005dc
 		07 6173312d617332 04 7f010201 04 7f020101
 		04 0a01000a 20 04 0a030000 10
 		01 8000000000000000 7fffffffffffffff

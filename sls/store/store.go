@@ -46,7 +46,7 @@ var (
 // Store keeps SLSs and reservations. Its methods may be called from any
 // goroutine. The writing methods never block and keep nothing of what they are
 // given. done, which may be nil, is called exactly once: before the method
-// returns with ErrOverloaded (Put and PutSLS only: a Delete always finds
+// returns with ErrOverloaded (Put, Replace and PutSLS only: a Delete always finds
 // room), ErrClosed or ErrRecord; else later, with nil or what went wrong. After
 // an error nothing of the write is stored, but for ErrUnknownOutcome.
 type Store interface {
@@ -57,6 +57,9 @@ type Store interface {
 	DeleteSLS(id string, done func(error))
 	// Put adds a record, or replaces the one with its ID.
 	Put(r Record, done func(error))
+	// Replace is Put, and a Delete of gone, in one: a crash finds all of it or
+	// none. What a preempting reservation displaces goes with its record.
+	Replace(r Record, gone []sls.ID, done func(error))
 	// Delete removes a reservation. Deleting what is not there is success.
 	Delete(id sls.ID, done func(error))
 	Stats() Stats

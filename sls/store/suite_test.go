@@ -27,6 +27,7 @@ func suite(t *testing.T, open opener) {
 		{"what is acknowledged is there after reopening", suiteReopen},
 		{"writes take effect in order and are answered in order", suiteOrder},
 		{"deleting what is not there is success", suiteDeleteNothing},
+		{"a record and what it displaces change together", suiteReplace},
 		{"a bad record is refused and nothing is stored", suiteBadRecord},
 		{"a closed store answers", suiteClosed},
 		{"close writes what is waiting", suiteCloseFlushes},
@@ -86,6 +87,41 @@ func expect(t *testing.T, s Store, slss []string, records []Record) {
 	}
 	if st := s.Stats(); st.SLSs != len(slss) || st.Records != len(records) || st.Waiting != 0 {
 		t.Errorf("%+v; want %d SLSs, %d records, none waiting", st, len(slss), len(records))
+	}
+}
+
+// "victims lose their resources at the preemptor's commit": what a crash finds is
+// the one or the others. interdomain-qosm §6
+func suiteReplace(t *testing.T, open opener) {
+	place := t.TempDir()
+	s := open(t, place)
+	a, b, c := sample(1), sample(2), sample(3)
+	bad := sample(4)
+	bad.Bookings[0].Held = true
+	gone := []sls.ID{a.ID, b.ID, {99}}
+	if err := wait(func(done func(error)) { s.Replace(bad, gone, done) }); !errors.Is(err, ErrRecord) {
+		t.Errorf("a bad record: %v", err)
+	}
+	for _, err := range []error{put(s, a), put(s, b)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(t, s, []string{}, []Record{a, b})
+	if err := wait(func(done func(error)) {
+		s.Replace(c, gone, done)
+		clear(gone)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, s, []string{}, []Record{c})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, place)
+	expect(t, s, []string{}, []Record{c})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 
