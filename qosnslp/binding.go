@@ -107,7 +107,7 @@ func (m *Machine) boundEnded(s *session, sid gistwire.SID) {
 			continue
 		}
 		if !told && !s.initiator {
-			m.notifyUp(s, m.own(wire.ClassInformational, wire.UnknownBoundSession), nil, nil)
+			m.notifyUp(s, m.own(wire.ClassInformational, wire.UnknownBoundSession))
 		}
 		told = true
 		if b.Code == wire.BindDependent {

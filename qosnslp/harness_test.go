@@ -57,6 +57,7 @@ type node struct {
 	capacity  uint32 // that it can offer to a QUERY; 0: any
 	lives     int
 	freed     []BoundEnded
+	notified  []Notified
 	sent      []*wire.Message
 	got       []*wire.Message
 	sids      []gistwire.SID // of sent
@@ -215,6 +216,8 @@ func (n *node) act(a Action) {
 		w.results[a.SID] = append(w.results[a.SID], a)
 	case BoundEnded:
 		n.freed = append(n.freed, a)
+	case Notified:
+		n.notified = append(n.notified, a)
 	case Note:
 		w.logf("s%d: %d note %s: %s", a.SID[15], n.id, a.Kind, a.Detail)
 		n.notes[a.Kind]++

@@ -29,6 +29,8 @@ type Stats struct {
 	FullQSPEC                 uint64 // "Full QSPEC required" sent
 	Responses, StrayResponses uint64 // sent; received without a match
 	Tears                     uint64 // sent
+	Notifies, Notified        uint64 // NOTIFYs sent; received
+	Preempted                 uint64 // sessions ended here in favour of others
 	Expired, Restored         uint64 // sessions
 }
 

@@ -132,6 +132,10 @@ func (m *Machine) Handle(now time.Time, ev Event) []Action {
 		m.terminate(ev.SID)
 	case Abandon:
 		m.abandon(&ev)
+	case Notify:
+		m.notifyFrom(&ev)
+	case Preempt:
+		m.preempt(&ev)
 	case Invite:
 		m.invite(&ev)
 	case Query:

@@ -133,7 +133,7 @@ func (m *Machine) unreachable(s *session, err error) {
 		s.badSince = m.now
 		m.note("next-peer-dead", s.sid, s.down.peer, "%v", err)
 		if !s.initiator {
-			m.notifyUp(s, info, nil, nil)
+			m.notifyUp(s, info)
 		}
 	case m.now-s.badSince > instant(lifetime(m.ownPeriod())):
 		m.end(s, ending{reason: Lost, info: info, tell: true})

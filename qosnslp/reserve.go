@@ -404,13 +404,3 @@ func (m *Machine) askAdmit(s *session, t *txn, msg *wire.Message) {
 	m.ask(s, Admit, q)
 	m.arm(s)
 }
-
-func (m *Machine) notify(r *Received, msg *wire.Message) {
-	s := m.sessions[r.SID]
-	m.note("notify", r.SID, r.Peer, "%v", msg.InfoSpec)
-	// It is meant for the initiator (RFC 5974 §5.4.4, §5.2.5.3): from
-	// downstream it goes on upstream.
-	if s != nil && s.hasDown() && r.MRI.Upstream != s.up.mri.Upstream && r.Peer == s.down.peer && !s.initiator {
-		m.notifyUp(s, msg.InfoSpec, msg.QSPEC, passedOn(msg.Objects, nil))
-	}
-}

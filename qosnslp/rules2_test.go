@@ -417,22 +417,6 @@ func TestNextPeerBack(t *testing.T) {
 	}
 }
 
-// NOTIFY travels to the initiator. RFC 5974 §5.2.5.3, §5.4.4
-func TestNotify(t *testing.T) {
-	w := newWorld(t, 4, 1)
-	w.reserve(sid(1), 20)
-	w.run(time.Second)
-	w.inject(3, 4, sid(1), wire.Message{Type: wire.Notify, HasInfoSpec: true,
-		InfoSpec: wire.InfoSpec{Class: wire.ClassTransientFailure, Code: wire.ReservationPreempted}})
-	w.run(time.Second)
-	for n := Peer(1); n <= 3; n++ {
-		if w.node(n).notes["notify"] != 1 {
-			w.fatal("node %d: %v", n, w.node(n).notes)
-		}
-	}
-	w.wantStand(sid(1), 20)
-}
-
 // The first inter-domain QNE adds a missing RII: it retransmits, and the
 // RESPONSE stops there. An error goes on upstream by RSN.
 func TestMissingRII(t *testing.T) {

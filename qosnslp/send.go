@@ -184,14 +184,6 @@ func (t *txn) replyUp(s *session) reply {
 	return r
 }
 
-// notifyUp sends a NOTIFY to the upstream peer.
-func (m *Machine) notifyUp(s *session, info wire.InfoSpec, qspec []byte, objects []wire.Object) {
-	msg := wire.Message{Type: wire.Notify, Flags: s.flags(), BoundSessions: s.also.bindings(), HasInfoSpec: true, InfoSpec: info, QSPEC: qspec, Objects: objects}
-	to := s.up.byState()
-	to.mri = to.mri.Reverse()
-	m.send(m.encode(&msg), s.nslpid, s.sid, to, 0)
-}
-
 // passedOn are the objects of a received message that stand in the one sent
 // because of it: AB=10 and 11 (RFC 5974 §5.1.3), and the ones that belong to
 // others. Those in extra replace the ones of their type.
