@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -86,44 +87,42 @@ func (b *Book) Hold(r Request, pools []*Pool) error {
 	return nil
 }
 
-// plan says which pieces a version needs beyond what is committed already.
+// plan says which pieces a version needs beyond what is committed already: in
+// each pool the larger of both counts at every instant.
 func (v *version) plan(committed *version) {
-	s := spanOf(v.request.From, v.request.Until)
 	rate := v.request.QoS.CIR
-	if s.empty() || rate == 0 {
+	if rate == 0 {
 		return
 	}
-	v.pieces = make([]piece, 0, len(v.pools))
+	spans := v.request.spans()
+	v.pieces = make([]piece, 0, len(v.pools)*len(spans))
 	for _, pool := range v.pools {
-		if committed == nil {
-			v.pieces = append(v.pieces, piece{pool, s, rate})
-			continue
+		for _, s := range spans {
+			v.beyond(pool, s, rate, committed)
 		}
-		at := slices.IndexFunc(committed.pieces, func(p piece) bool { return p.pool == pool })
-		if at < 0 {
-			v.pieces = append(v.pieces, piece{pool, s, rate})
-			continue
-		}
-		v.beyond(pool, s, rate, committed.pieces[at])
 	}
 }
 
-// beyond adds what rate over s needs in a pool where have is booked already: the
-// larger of both counts at every instant.
-func (v *version) beyond(pool *Pool, s span, rate uint64, have piece) {
-	common := s.overlap(have.span)
-	if common.empty() {
-		v.pieces = append(v.pieces, piece{pool, s, rate})
-		return
-	}
-	if rate > have.rate {
-		v.pieces = append(v.pieces, piece{pool, common, rate - have.rate})
-	}
-	for _, rest := range []span{{s.from, common.from}, {common.until, s.until}} {
-		if !rest.empty() {
-			v.pieces = append(v.pieces, piece{pool, rest, rate})
+// beyond adds what rate over s needs in a pool where committed has its pieces,
+// which are in order of time.
+func (v *version) beyond(pool *Pool, s span, rate uint64, committed *version) {
+	put := func(x span, rate uint64) {
+		if !x.empty() && rate > 0 {
+			v.pieces = append(v.pieces, piece{pool, x, rate})
 		}
 	}
+	if committed != nil {
+		for _, have := range committed.pieces {
+			common := s.overlap(have.span)
+			if have.pool != pool || common.empty() {
+				continue
+			}
+			put(span{s.from, common.from}, rate)
+			put(common, rate-min(have.rate, rate))
+			s.from = common.until
+		}
+	}
+	put(s, rate)
 }
 
 func (v *version) fits() bool {
@@ -154,15 +153,35 @@ func (b *Book) refuse(v, committed *version) *Refusal {
 		committed.unbook()
 		defer committed.book()
 	}
-	s := spanOf(v.request.From, v.request.Until)
-	tightest, offer := v.pools[0], v.pools[0].free(s)
-	for _, pool := range v.pools[1:] {
-		if free := pool.free(s); free < offer {
-			tightest, offer = pool, free
-		}
-	}
+	tightest, offer := leastFree(&v.request, v.pools)
 	return &Refusal{Where: tightest.Where, Offer: offer,
 		Reason: fmt.Sprintf("%d octets/s asked, %d of %d free", v.request.QoS.CIR, offer, tightest.Capacity)}
+}
+
+// leastFree returns the pool that has the least left for all of a request's times,
+// and how much; nil and the largest rate there is where there are no pools.
+func leastFree(r *Request, pools []*Pool) (tightest *Pool, free uint64) {
+	free = math.MaxUint64
+	for _, s := range r.spans() {
+		for _, pool := range pools {
+			if f := pool.free(s); tightest == nil || f < free {
+				tightest, free = pool, f
+			}
+		}
+	}
+	return tightest, free
+}
+
+// Free returns the largest rate that a request could have in all of its pools,
+// octets per second: what its own commitment has counts as free. Without pools it
+// is the largest there is.
+func (b *Book) Free(r *Request, pools []*Pool) uint64 {
+	if c := b.entries[r.ID].committed; c != nil {
+		c.unbook()
+		defer c.book()
+	}
+	_, free := leastFree(r, pools)
+	return free
 }
 
 // Prepare returns the request as Commit with the same values will make it

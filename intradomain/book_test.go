@@ -23,9 +23,10 @@ func TestBookAgreesWithASlowModel(t *testing.T) {
 		committed, held := map[ID]side{}, map[ID]side{}
 		uses := func(s side, p *Pool, tick int64) uint64 {
 			for _, q := range s.pools {
-				sp := spanOf(s.r.From, s.r.Until)
-				if q == p && sp.from <= tick && tick < sp.until {
-					return s.r.QoS.CIR
+				for _, sp := range s.r.spans() {
+					if q == p && sp.from <= tick && tick < sp.until {
+						return s.r.QoS.CIR
+					}
 				}
 			}
 			return 0
@@ -46,13 +47,25 @@ func TestBookAgreesWithASlowModel(t *testing.T) {
 			}
 			return time.Time{}
 		}
+		times := func() []Interval {
+			if rapid.IntRange(0, 2).Draw(t, "one interval") > 0 {
+				return []Interval{{at("from"), at("until")}}
+			}
+			var all []Interval
+			for n := int64(rapid.IntRange(0, 2).Draw(t, "begin")); n < 7; {
+				until := n + int64(rapid.IntRange(1, 3).Draw(t, "length"))
+				all = append(all, Interval{time.Unix(1000+n, 0), time.Unix(1000+until, 0)})
+				n = until + int64(rapid.IntRange(1, 3).Draw(t, "gap"))
+			}
+			return all
+		}
 		version := map[ID]uint32{}
 		for range rapid.IntRange(1, 50).Draw(t, "steps") {
 			id := ID{byte(rapid.IntRange(0, 3).Draw(t, "id"))}
 			switch rapid.IntRange(0, 5).Draw(t, "verb") {
 			case 0, 1, 2:
 				version[id]++
-				s := side{r: Request{ID: id, Version: version[id], From: at("from"), Until: at("until"),
+				s := side{r: Request{ID: id, Version: version[id], Times: times(),
 					QoS: QoS{CIR: uint64(rapid.IntRange(0, 70).Draw(t, "cir"))}}}
 				first := rapid.IntRange(0, 2).Draw(t, "first")
 				s.pools = pools[first : first+rapid.IntRange(1, 3-first).Draw(t, "pools")]

@@ -29,7 +29,7 @@ type span struct{ from, until int64 }
 
 var forever = span{begin, end}
 
-// spanOf reads the times of a Request: zero means from now on, or until
+// spanOf reads one interval: zero means from now on, or until
 // released. What goes on until released has no end, and what begins now is as
 // good as always there.
 func spanOf(from, until time.Time) span {
@@ -52,6 +52,20 @@ func nanos(t time.Time) int64 {
 		return end
 	}
 	return t.UnixNano()
+}
+
+// spans are the times of a Request, those that are empty left out.
+func (r *Request) spans() []span {
+	if len(r.Times) == 0 {
+		return []span{forever}
+	}
+	all := make([]span, 0, len(r.Times))
+	for _, v := range r.Times {
+		if s := spanOf(v.From, v.Until); !s.empty() {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 func (s span) empty() bool { return s.from >= s.until }

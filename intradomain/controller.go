@@ -65,7 +65,30 @@ type Request struct {
 	Ingress, Egress netip.Addr
 	Flow            wire.Flow
 	QoS             QoS
-	From, Until     time.Time // zero From: now; zero Until: until released
+	// Times are when it is needed, sorted and disjoint; empty: from now on until
+	// released.
+	Times []Interval
+}
+
+// Interval is a span of time, From included and Until not. A zero From is now, a
+// zero Until is open.
+type Interval struct{ From, Until time.Time }
+
+// ActiveAt says whether a request's traffic is to be served at an instant, and
+// when that changes next; zero: never.
+func (r *Request) ActiveAt(now time.Time) (active bool, change time.Time) {
+	if len(r.Times) == 0 {
+		return true, time.Time{}
+	}
+	for _, v := range r.Times {
+		switch {
+		case now.Before(v.From):
+			return false, v.From
+		case v.Until.IsZero() || now.Before(v.Until):
+			return true, v.Until
+		}
+	}
+	return false, time.Time{}
 }
 
 // Refusal is a driver's no, with what it could have given.

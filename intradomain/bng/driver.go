@@ -80,7 +80,12 @@ type Driver struct {
 	subscribers *bng.Subscribers
 	// matches says which reservation has a flow: two cannot have the same.
 	matches map[fpc.Descriptor]intradomain.ID
-	waiting []*verb
+	// adopted are commitments that were found in the gateway, which does not
+	// tell their times.
+	adopted map[intradomain.ID]bool
+	// nextChange is when a booking's interval begins or ends next; zero: never.
+	nextChange time.Time
+	waiting    []*verb
 	// generation counts the reasons to read the gateway anew; agreed is the
 	// one as of which it is known to have what is committed.
 	generation, agreed uint64
@@ -132,7 +137,7 @@ func New(client Client, opt Options) *Driver {
 	}
 	d := &Driver{client: client, opt: opt, kick: make(chan struct{}, 1), ended: make(chan struct{}),
 		book: intradomain.NewBook(), subscribers: bng.NewSubscribers(),
-		matches: map[fpc.Descriptor]intradomain.ID{}, installed: map[intradomain.ID]bng.Program{}, generation: 1}
+		matches: map[fpc.Descriptor]intradomain.ID{}, adopted: map[intradomain.ID]bool{}, installed: map[intradomain.ID]bng.Program{}, generation: 1}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	go d.work()
 	return d
@@ -179,14 +184,12 @@ func (d *Driver) Hold(r intradomain.Request, done func(error)) {
 // hold is Hold under d.mu.
 func (d *Driver) hold(r intradomain.Request) error {
 	if has, err := d.book.Has(r.ID, r.Version); has || err != nil {
+		d.learn(r, has)
 		return err
 	}
 	if r.Egress.IsValid() {
 		// It leaves this domain elsewhere: the gateway has no part in it.
 		return d.book.Hold(r, nil)
-	}
-	if now := d.opt.Now(); r.From.After(now) {
-		return &intradomain.Refusal{Where: "bng", Reason: fmt.Sprintf("begins at %v: bookings in advance are not implemented at the gateway yet", r.From)}
 	}
 	access, err := d.subscribers.Find(r.Flow.Destination)
 	if err != nil {
@@ -207,6 +210,53 @@ func (d *Driver) hold(r intradomain.Request) error {
 	}
 	d.matches[match] = r.ID
 	return nil
+}
+
+// learn takes the times of an adopted commitment from whoever kept them. d.mu is
+// held.
+func (d *Driver) learn(r intradomain.Request, has bool) {
+	if c, ok := d.book.Committed(r.ID); !has || !ok || !d.adopted[r.ID] || c.Version != r.Version {
+		return
+	}
+	delete(d.adopted, r.ID)
+	var pools []*intradomain.Pool
+	if access, err := d.subscribers.Find(r.Flow.Destination); err == nil {
+		pools = append(pools, &access.Pool)
+	}
+	d.book.Adopt(r, pools)
+	d.expect(&r)
+}
+
+// expect sees to it that a booking's next change is not missed. d.mu is held.
+func (d *Driver) expect(r *intradomain.Request) {
+	_, change := r.ActiveAt(d.opt.Now())
+	if change.IsZero() || !d.nextChange.IsZero() && !change.Before(d.nextChange) {
+		return
+	}
+	d.nextChange = change
+	select {
+	case d.kick <- struct{}{}: // whoever waits, waits for this time
+	default:
+	}
+}
+
+// turned puts bookings whose interval has begun or ended into the queue.
+func (d *Driver) turned() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.nextChange.IsZero() || d.opt.Now().Before(d.nextChange) {
+		return
+	}
+	d.nextChange = time.Time{}
+	for _, h := range d.book.List() {
+		if !h.Committed || len(h.Request.Times) == 0 {
+			continue
+		}
+		if _, needed := d.settle(h.ID); needed && d.enqueue(&verb{kind: settleVerb, id: h.ID}) != nil {
+			d.generation++ // the next contact compares everything
+		}
+		d.expect(&h.Request)
+	}
 }
 
 // forget drops a version's claim on its flow, unless the reservation still has
@@ -258,6 +308,7 @@ func (d *Driver) Release(id intradomain.ID, done func(error)) {
 	held, wasHeld := d.book.Held(id)
 	committed, wasCommitted := d.book.Committed(id)
 	d.book.Release(id)
+	delete(d.adopted, id)
 	if wasHeld {
 		d.forget(held)
 	}

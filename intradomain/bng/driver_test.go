@@ -203,9 +203,6 @@ func TestRefusals(t *testing.T) {
 	spi := request(1, 1, 1000)
 	spi.Flow.HasSPI = true
 	refused(spi, "bng", 0)
-	later := request(1, 1, 1000)
-	later.From = time.Unix(2000, 0)
-	refused(later, "bng", 0)
 	// RFC 5975 §5.2.11: what was asked for, "shape", cannot be done here.
 	shape := request(1, 1, 1000)
 	shape.QoS.Excess.Treatment = intradomain.ExcessShape

@@ -24,6 +24,7 @@ const (
 func (d *Driver) work() {
 	defer close(d.ended)
 	for {
+		d.turned()
 		d.mu.Lock()
 		synced, idle := d.synced(), len(d.waiting) == 0
 		d.mu.Unlock()
@@ -34,11 +35,25 @@ func (d *Driver) work() {
 		case !synced:
 			d.connect()
 		case idle:
-			d.wait(nil)
+			d.rest()
 		default:
 			d.batch()
 		}
 	}
+}
+
+// rest waits for work, or until a booking's interval begins or ends.
+func (d *Driver) rest() {
+	d.mu.Lock()
+	at := d.nextChange
+	d.mu.Unlock()
+	if at.IsZero() {
+		d.wait(nil)
+		return
+	}
+	timer := time.NewTimer(max(at.Sub(d.opt.Now()), time.Millisecond))
+	defer timer.Stop()
+	d.wait(timer.C)
 }
 
 // wait waits for work, a lost connection, the end, or a time.
@@ -152,6 +167,7 @@ func (d *Driver) adopt(p bng.Program) {
 	}
 	d.book.Adopt(r, pools)
 	d.matches[p.Match] = p.ID
+	d.adopted[p.ID] = true
 }
 
 // fix is one transaction that brings the gateway into line.
@@ -188,6 +204,9 @@ func (d *Driver) difference(others []fpc.ID) []fix {
 // gateway.
 func (d *Driver) want(r intradomain.Request) (bng.Program, bool, error) {
 	if r.Egress.IsValid() || r.QoS.CIR == 0 {
+		return bng.Program{}, false, nil
+	}
+	if active, _ := r.ActiveAt(d.opt.Now()); !active {
 		return bng.Program{}, false, nil
 	}
 	match, err := bng.Describe(r.Flow)
@@ -396,7 +415,11 @@ func (d *Driver) committed(v *verb) error {
 	was, _ := d.book.Committed(v.id)
 	err := d.book.Commit(v.id, v.version, v.cir)
 	if err == nil {
+		delete(d.adopted, v.id)
 		d.forget(was)
+		if r, ok := d.book.Committed(v.id); ok {
+			d.expect(&r)
+		}
 		return nil
 	}
 	// Dropped or released while the gateway was busy: it has what nobody wants

@@ -346,7 +346,7 @@ func (s *suite) releaseBoth() {
 func (s *suite) until() {
 	end := time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
 	r := s.request(1, 1, s.f.Capacity)
-	r.Until = end
+	r.Times = []intradomain.Interval{{Until: end}}
 	s.must(s.hold(r))
 	s.must(s.commit(r, 0))
 	s.free(0)

@@ -155,7 +155,7 @@ func TestBookingsOverTime(t *testing.T) {
 	hour := func(h int) time.Time { return time.Date(2030, 1, 1, h, 0, 0, 0, time.UTC) }
 	hold := func(n int, cir uint64, from, until time.Time) error {
 		r := request(n, 10, cir)
-		r.From, r.Until = from, until
+		r.Times = []intradomain.Interval{{From: from, Until: until}}
 		return db.hold(r)
 	}
 	for i, one := range []struct {
