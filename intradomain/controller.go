@@ -131,6 +131,10 @@ type Controller interface {
 	// Release gives up everything the reservation has. Releasing what is not
 	// there is success.
 	Release(id ID, done func(error))
+	// Query tells how much of a request's CIR could be had, octets per second,
+	// without keeping anything: at most the CIR. done gets a *Refusal where it
+	// could not be had at any rate.
+	Query(r Request, done func(rate uint64, err error))
 	// List returns everything held or committed.
 	List(done func([]Held, error))
 	// Close ends the controller's connections; reservations stay.

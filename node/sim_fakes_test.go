@@ -214,6 +214,13 @@ func (d *simDriver) Release(id intradomain.ID, done func(error)) {
 	d.enqueue("release", id, func(f func(error)) { d.real.Release(id, f) }, done)
 }
 
+func (d *simDriver) Query(r intradomain.Request, done func(uint64, error)) {
+	var rate uint64
+	d.enqueue("query", r.ID, func(f func(error)) {
+		d.real.Query(r, func(has uint64, err error) { rate = has; f(err) })
+	}, func(err error) { done(rate, err) })
+}
+
 func (d *simDriver) List(done func([]intradomain.Held, error)) {
 	var list []intradomain.Held
 	d.enqueue("list", intradomain.ID{}, func(f func(error)) {

@@ -58,7 +58,7 @@ type Request struct {
 	// committed reservations whose Defending is less than Preempting; its Commit
 	// ends them. Preempting 0 preempts nobody.
 	Preempting, Defending uint16
-	Intervals             []Interval // sorted, disjoint, at most 8; empty: now and open
+	Intervals             []Interval // sorted, disjoint, at most MaxIntervals; empty: now and open
 }
 
 // Grant is the answer to a Hold that succeeded.

@@ -7,7 +7,10 @@ import (
 	"time"
 )
 
-const maxIntervals = 8 // interdomain-qosm §2: one to eight intervals
+// MaxIntervals bounds the intervals of one request. A QSPEC names up to eight
+// (interdomain-qosm §2), and a weekly window in them many more: this is almost a
+// year of working days.
+const MaxIntervals = 255
 
 // lastSecond is the last one of the year 9999; no time beyond it is taken.
 const lastSecond = 253402300799
@@ -28,8 +31,8 @@ func (l *Ledger) normalize(r *Request) error {
 		return fmt.Errorf("%w: class %d; expected a DSCP from 0 to 63", ErrRequest, uint8(r.Class))
 	case r.Priority > 7:
 		return fmt.Errorf("%w: priority %d; expected 0 to 7", ErrRequest, r.Priority)
-	case len(r.Intervals) > maxIntervals:
-		return fmt.Errorf("%w: %d intervals; expected at most %d", ErrRequest, len(r.Intervals), maxIntervals)
+	case len(r.Intervals) > MaxIntervals:
+		return fmt.Errorf("%w: %d intervals; expected at most %d", ErrRequest, len(r.Intervals), MaxIntervals)
 	}
 	if r.Relative {
 		r.Rate, r.MinRate, r.Peak = 0, 0, 0

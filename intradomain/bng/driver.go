@@ -103,6 +103,7 @@ type verb struct {
 	id      intradomain.ID
 	version uint32
 	cir     uint64
+	rate    uint64 // the answer to a query
 	until   time.Time
 	done    func(error)
 }
@@ -114,6 +115,7 @@ const (
 	commitVerb
 	// settleVerb makes the gateway have what is committed of a reservation.
 	settleVerb
+	queryVerb
 	// listVerb waits for the gateway's contents to be read anew.
 	listVerb
 )
@@ -257,6 +259,44 @@ func (d *Driver) turned() {
 		}
 		d.expect(&h.Request)
 	}
+}
+
+// Query tells what the subscriber's access has left. It is answered at once,
+// unless the gateway's subscribers are not known yet.
+func (d *Driver) Query(r intradomain.Request, done func(uint64, error)) {
+	v := &verb{kind: queryVerb, request: r, id: r.ID}
+	v.done = func(err error) { done(v.rate, err) }
+	d.mu.Lock()
+	var err error
+	if d.everSeen {
+		v.rate, err = d.query(&r)
+	} else if err = d.enqueue(v); err == nil {
+		d.mu.Unlock()
+		return
+	}
+	d.mu.Unlock()
+	v.done(err)
+}
+
+func (d *Driver) query(r *intradomain.Request) (uint64, error) {
+	if r.Egress.IsValid() {
+		return r.QoS.CIR, nil
+	}
+	access, err := d.subscribers.Find(r.Flow.Destination)
+	if err != nil {
+		return 0, err
+	}
+	match, err := bng.Describe(r.Flow)
+	if err == nil {
+		_, err = bng.Policer(r.QoS)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if owner, taken := d.matches[match]; taken && owner != r.ID {
+		return 0, &intradomain.Refusal{Where: access.Pool.Where, Reason: fmt.Sprintf("flow %v is reserved already", match)}
+	}
+	return min(d.book.Free(r, []*intradomain.Pool{&access.Pool}), r.QoS.CIR), nil
 }
 
 // forget drops a version's claim on its flow, unless the reservation still has

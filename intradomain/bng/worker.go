@@ -364,6 +364,8 @@ func (d *Driver) plan(v *verb) job {
 	switch v.kind {
 	case holdVerb:
 		j.err = d.hold(v.request)
+	case queryVerb:
+		v.rate, j.err = d.query(&v.request)
 	case settleVerb:
 		j.fix, j.needed = d.settle(v.id)
 	case commitVerb:

@@ -87,6 +87,7 @@ func Run(t *testing.T, f Fixture) {
 		{"a newer hold replaces an older one", (*suite).replaceHold},
 		{"release gives up commitment and hold", (*suite).releaseBoth},
 		{"a time that has an end is freed at its end", (*suite).until},
+		{"a query tells what is left, and keeps nothing", (*suite).query},
 		{"racing holds never exceed the capacity", (*suite).race},
 		{"any sequence of verbs agrees with a model", (*suite).model},
 	} {
@@ -352,6 +353,36 @@ func (s *suite) until() {
 	s.free(0)
 	s.mustRelease(r)
 	s.free(s.f.Capacity)
+}
+
+func (s *suite) query() {
+	ask := func(r intradomain.Request) (rate uint64) {
+		s.Helper()
+		s.must(Answer(s, func(done func(error)) {
+			s.c.Query(r, func(has uint64, err error) { rate = has; done(err) })
+		}))
+		return rate
+	}
+	want := func(what string, got, want uint64) {
+		s.Helper()
+		if got != want {
+			s.Errorf("%s: %d octets/s, want %d", what, got, want)
+		}
+	}
+	c := s.f.Capacity
+	want("all of it", ask(s.request(1, 1, c)), c)
+	want("more than there is", ask(s.request(1, 1, 2*c)), c)
+	s.lists()
+	r := s.request(1, 1, c/4)
+	s.must(s.hold(r))
+	s.must(s.commit(r, 0))
+	want("beside another", ask(s.request(2, 1, 2*c)), c-c/4)
+	want("for the one that has it", ask(s.request(1, 2, 2*c)), c)
+	later := s.request(2, 1, 2*c)
+	later.Times = []intradomain.Interval{{From: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)}}
+	want("later, for it has no end", ask(later), c-c/4)
+	s.lists("1*")
+	s.mustRelease(r)
 }
 
 func (s *suite) race() {

@@ -218,6 +218,18 @@ func (f *frontier) Pop() any {
 	return last
 }
 
+// Query tells what the path of a request has left.
+func (db *DB) Query(r intradomain.Request, done func(uint64, error)) {
+	db.mu.Lock()
+	pools, err := db.pools(&r)
+	rate := uint64(0)
+	if err == nil {
+		rate = min(db.book.Free(&r, pools), r.QoS.CIR)
+	}
+	db.mu.Unlock()
+	done(rate, err)
+}
+
 // Commit makes a hold lasting.
 func (db *DB) Commit(id intradomain.ID, version uint32, cir uint64, done func(error)) {
 	db.mu.Lock()

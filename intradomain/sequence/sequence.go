@@ -169,6 +169,22 @@ func (s *Sequence) dropAll(id intradomain.ID, version uint32, end func(error)) {
 	s.all(s.parts, func(c intradomain.Controller, done func(error)) { c.Drop(id, version, done) }, end)
 }
 
+// Query asks every part: what all of them have is the least of it.
+func (s *Sequence) Query(r intradomain.Request, done func(uint64, error)) {
+	rate := r.QoS.CIR
+	s.each(s.parts, func(c intradomain.Controller, done func(error)) {
+		c.Query(r, func(has uint64, err error) {
+			rate = min(rate, has)
+			done(err)
+		})
+	}, func(_ int, err error) {
+		if err != nil {
+			rate = 0
+		}
+		done(rate, err)
+	})
+}
+
 // Commit commits a hold in every part, or in none: what had been committed when
 // one fails is put back to the version before, or released if there was none,
 // and so is the hold.

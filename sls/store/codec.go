@@ -37,7 +37,6 @@ const (
 	recordFormat  = 1
 	maxRecord     = 1 << 20 // octets
 	headerSize    = 16 + 1 + 1 + 4 + 4 + 4
-	maxIntervals  = 8
 	maxBookings   = 2
 	checksumSize  = 4
 	flagOutbound  = 1
@@ -68,7 +67,7 @@ func (r *Record) check() error {
 			return fmt.Errorf("%w: %s has a booking that is only held", ErrRecord, r.ID)
 		case b.Leg > sls.Outbound || b.Class > 63:
 			return fmt.Errorf("%w: %s has a booking of leg %d, class %d", ErrRecord, r.ID, b.Leg, b.Class)
-		case len(b.SLS) > 255 || len(b.Intervals) > maxIntervals:
+		case len(b.SLS) > 255 || len(b.Intervals) > sls.MaxIntervals:
 			return fmt.Errorf("%w: %s has a booking with an id of %d octets, %d intervals", ErrRecord, r.ID, len(b.SLS), len(b.Intervals))
 		case b.Egress.Zone() != "" || b.Ingress.Zone() != "":
 			return fmt.Errorf("%w: %s has an address with a zone", ErrRecord, r.ID)
@@ -223,8 +222,8 @@ func readBooking(in *tlv.Reader, id sls.ID) sls.Booking {
 	k.Egress, k.Ingress = readAddr(in), readAddr(in)
 	k.Source, k.Destination = readPrefix(in), readPrefix(in)
 	count := int(in.U8())
-	if count > maxIntervals {
-		in.Fail(fmt.Errorf("offset %d: %d intervals; expected at most %d", in.Offset(), count, maxIntervals))
+	if count > sls.MaxIntervals {
+		in.Fail(fmt.Errorf("offset %d: %d intervals; expected at most %d", in.Offset(), count, sls.MaxIntervals))
 		return k
 	}
 	for range count {

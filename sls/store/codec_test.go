@@ -105,7 +105,7 @@ func TestRecordCheck(t *testing.T) {
 		"prefix":      func(r *Record) { r.Bookings[0].Source = netip.PrefixFrom(netip.MustParseAddr("10.0.0.0"), 33) },
 		"subsecond":   func(r *Record) { r.Bookings[0].Intervals[0].From = time.Unix(1, 1) },
 		"far":         func(r *Record) { r.Bookings[0].Intervals[0].Until = time.Unix(lastSecond, 0) },
-		"intervals":   func(r *Record) { r.Bookings[0].Intervals = make([]sls.Interval, 9) },
+		"intervals":   func(r *Record) { r.Bookings[0].Intervals = make([]sls.Interval, 256) },
 		"three legs":  func(r *Record) { r.Bookings = append(r.Bookings, r.Bookings[0]) },
 		"large state": func(r *Record) { r.Session = make([]byte, maxRecord) },
 	} {
