@@ -125,6 +125,7 @@ type NSLPConfig struct {
 	RequestRetry, RetryMax time.Duration
 	HoldTimeout            time.Duration
 	MaxSessions            int
+	Summary                int // sessions in one refresh at most; 1: each has its own
 }
 
 // BGPConfig is the embedded BGP speaker.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/interqos/interqos/internal/strictyaml"
+	"github.com/interqos/interqos/qosnslp"
 )
 
 // Drivers that the intradomain list may name.
@@ -234,7 +235,7 @@ func (p *configParser) gist(v strictyaml.Value) {
 }
 
 func (p *configParser) nslp(v strictyaml.Value) {
-	o := v.Object("a mapping", "refresh_period", "request_retry", "retry_max", "hold_timeout", "max_sessions")
+	o := v.Object("a mapping", "refresh_period", "request_retry", "retry_max", "hold_timeout", "max_sessions", "summary")
 	n := &p.c.NSLP
 	n.RefreshPeriod = o.Get("refresh_period").Duration("the refresh period R", 100*time.Millisecond, 24*time.Hour, 0)
 	n.RequestRetry = o.Get("request_retry").Duration("QOSNSLP_REQUEST_RETRY", 10*time.Millisecond, time.Hour, 0)
@@ -244,6 +245,7 @@ func (p *configParser) nslp(v strictyaml.Value) {
 	}
 	n.HoldTimeout = o.Get("hold_timeout").Duration("how long a hold lasts without an answer", time.Second, time.Hour, 0)
 	n.MaxSessions = int(o.Get("max_sessions").Number("how many sessions at most", 1, 1e9, 0))
+	n.Summary = int(o.Get("summary").Number("how many sessions one summary refresh names", 1, qosnslp.MaxSummary, 0))
 }
 
 func (p *configParser) bgp(v strictyaml.Value) {

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"net/netip"
@@ -71,10 +70,6 @@ type qneParts struct {
 	epoch   uint32 // RFC 5974 §5.1.3.2
 	started time.Time
 	sctp    bool // associations over SCTP are possible
-	// summary is qosnslp.Config.Summary; 0: 1. A session that is only named in
-	// lists may lose its routing state to a neighbour's restart and not get it
-	// back: until that is mended each session has refreshes of its own.
-	summary int
 	random  func() uint64
 	fill    func([]byte) // with strong random octets
 	route   func(wire.MRI) (gist.QueryRoute, error)
@@ -127,7 +122,7 @@ func newQNE(cfg *Config, p qneParts) (qne, error) {
 			Epoch: p.epoch, Rand: p.random, ErrorSource: nslpwire.SourceAddr(cfg.GIST.Address),
 			RefreshPeriod: cfg.NSLP.RefreshPeriod, RequestRetry: cfg.NSLP.RequestRetry,
 			RetryMax: cfg.NSLP.RetryMax, HoldTimeout: cfg.NSLP.HoldTimeout, MaxSessions: cfg.NSLP.MaxSessions,
-			Summary: cmp.Or(p.summary, 1),
+			Summary: cfg.NSLP.Summary,
 		}),
 		domain: interdomain.New(interdomain.Config{AS: cfg.AS, Borders: borders(cfg), Routes: p.routes, Records: signer}),
 	}, nil

@@ -11,11 +11,6 @@ import (
 // are refreshed by lists, and nobody finds fault with them.
 func TestSimSummaryRefresh(t *testing.T) {
 	w := newSimWorld(t, 6)
-	w.summary = 500
-	for _, a := range w.as {
-		a.restart(time.Second, false)
-	}
-	w.net.Run(time.Minute)
 	var all []*simSession
 	for range 8 {
 		s := w.session()
@@ -38,9 +33,26 @@ func TestSimSummaryRefresh(t *testing.T) {
 	check("at first")
 	w.as[1].restart(5*time.Second, false)
 	check("after a restart")
+	// So long that GIST gives up: what only stood in lists must get its routing
+	// state back, too.
+	w.as[1].restart(3*time.Minute, false)
+	w.net.Run(20 * time.Minute)
+	w.mustAgree()
+	w.wantRouting(len(all))
 	for _, s := range all {
 		w.release(s)
 	}
 	w.net.Run(10 * time.Minute)
 	w.mustAgree()
+}
+
+// wantRouting wants each AS to have routing state for so many sessions towards
+// each of its neighbours.
+func (w *simWorld) wantRouting(sessions int) {
+	w.t.Helper()
+	for _, a := range w.as {
+		if n := a.p.q.gist.Stats().RoutingStates; n != sessions*a.legs() {
+			w.fatalf("AS%d has %d routing states, want %d", a.cfg.AS, n, sessions*a.legs())
+		}
+	}
 }

@@ -34,14 +34,13 @@ var simStart = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 
 // simWorld is the three ASs and the initiator's application in AS65001.
 type simWorld struct {
-	summary int // of the QNEs that boot
-	t       testing.TB
-	seed    uint64
-	net     *simnet.Net
-	rng     *rand.Rand
-	as      []*simAS
-	app     map[wire.SID]*simSession
-	next    uint16 // last SID given out
+	t    testing.TB
+	seed uint64
+	net  *simnet.Net
+	rng  *rand.Rand
+	as   []*simAS
+	app  map[wire.SID]*simSession
+	next uint16 // last SID given out
 
 	// certs are the certificates that TLS finds at each address.
 	certs map[netip.Addr]*gist.Certificate
@@ -215,7 +214,7 @@ func (a *simAS) boot() {
 		route: func(mri wire.MRI) (gist.QueryRoute, error) {
 			return offPathRoute(a.cfg.Edges, a.cfg.GIST.Port, a.routes, mri)
 		},
-		routes: a.routes, fx: p, summary: w.summary,
+		routes: a.routes, fx: p,
 	})
 	if err != nil {
 		w.fatalf("AS%d: %v", a.cfg.AS, err)

@@ -30,6 +30,7 @@ type world struct {
 	think       time.Duration // of a verdict, at most
 	filter      func(from, to Peer, m *wire.Message) bool
 	unreachable map[[2]Peer]bool // GIST says no peer
+	cutOff      func(Send) bool  // likewise
 	trace       []string
 	results     map[gistwire.SID][]Result
 	back        map[gistwire.SID]bool // sender-initiated from the last node to the first
@@ -247,13 +248,18 @@ func (n *node) deliver(a Send) {
 	if a.Peer == Local || int(a.Peer) > len(w.nodes) {
 		w.t.Fatalf("node %d sends to peer %d", n.id, a.Peer)
 	}
-	if w.unreachable[[2]Peer{n.id, a.Peer}] {
+	if w.unreachable[[2]Peer{n.id, a.Peer}] || w.cutOff != nil && w.cutOff(a) {
 		if a.Handle != 0 {
 			w.at(w.delay, func() {
 				n.handle(Status{gist.MessageStatus{Handle: a.Handle, NSLPID: a.NSLPID, SID: a.SID, MRI: a.MRI, Err: gist.ErrNoPeer}})
 			})
 		}
 		return
+	}
+	if a.Report {
+		w.at(0, func() {
+			n.handle(Status{gist.MessageStatus{Handle: a.Handle, NSLPID: a.NSLPID, SID: a.SID, MRI: a.MRI, Attr: a.Attr}})
+		})
 	}
 	copies := 1
 	if w.rng.Float64() < w.dup {

@@ -85,7 +85,7 @@ func New(cfg Config) *Machine {
 			cfg.Summary = datagramSummary
 		}
 	}
-	cfg.Summary = min(cfg.Summary, maxSummary)
+	cfg.Summary = min(cfg.Summary, MaxSummary)
 	cfg.RefreshPeriod = min(max(cfg.RefreshPeriod, minPeriod), maxPeriod)
 	return &Machine{
 		cfg:      cfg,
@@ -121,11 +121,7 @@ func (m *Machine) Handle(now time.Time, ev Event) []Action {
 	case Status:
 		m.status(&ev.MessageStatus)
 	case Notification:
-		m.routeChanged(&ev.NetworkNotification)
-		if ev.Type == gist.RoutingStatusChange && ev.Status == gist.Good {
-			break // as it should be, and no news
-		}
-		m.note("gist-notification", ev.SID, Local, "type %d status %d: rerouting is not implemented yet", ev.Type, ev.Status)
+		m.notified(&ev.NetworkNotification)
 	case Initiate:
 		m.initiate(&ev)
 	case Terminate:

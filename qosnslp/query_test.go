@@ -242,7 +242,7 @@ func TestQueryLimits(t *testing.T) {
 		}
 	}
 	d.m.Handle(d.now, Query{SID: sid(1), NSLPID: 1, MRI: flow(), QSPEC: qspec(1)})
-	if acts := d.m.Handle(d.now, Status{gist.MessageStatus{SID: sid(1), Handle: 77}}); len(acts) != 1 {
+	if acts := d.m.Handle(d.now, Status{gist.MessageStatus{SID: sid(1), Handle: 77, Err: gist.ErrNoPeer}}); len(acts) != 1 {
 		t.Fatalf("%+v", acts)
 	}
 }

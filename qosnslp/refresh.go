@@ -13,8 +13,8 @@ type gistStatus = gist.MessageStatus
 // its state and sends a refreshing RESERVE message to the next QNE peer".
 // RFC 5974 §5.3.4
 func (m *Machine) refresh(s *session) {
-	if s.alone > 0 && s.alone != aloneUntilSync {
-		s.alone--
+	if s.alone == aloneForOneRefresh {
+		s.alone = 0
 	}
 	m.nextRefresh(s)
 	if s.hasDown() {
@@ -44,7 +44,7 @@ func (m *Machine) sendRefresh(s *session) {
 	}
 	s.handle = m.newHandle()
 	m.stats.RefreshesSent++
-	m.send(m.encode(&msg), s.nslpid, s.sid, s.down.byState(), s.handle)
+	m.sendReported(m.encode(&msg), s, s.alone == aloneUntilSent)
 }
 
 // refreshMessage is a reduced refresh.

@@ -184,12 +184,19 @@ func (m *Machine) strayResponse(r *Received, msg *wire.Message) {
 	m.entomb(&dead)
 }
 
-// status handles GIST's word that a message could not be sent.
+// status handles GIST's word that a message could not be sent or, where that was
+// to be told, that it was.
 func (m *Machine) status(st *gistStatus) {
+	s := m.sessions[st.SID]
+	if st.Err == nil {
+		if s != nil && s.handle == st.Handle {
+			m.refreshSent(s)
+		}
+		return
+	}
 	if m.queryNotSent(st) {
 		return
 	}
-	s := m.sessions[st.SID]
 	if s == nil || st.Handle == 0 {
 		m.note("not-sent", st.SID, Local, "%v", st.Err)
 		return
@@ -203,11 +210,13 @@ func (m *Machine) status(st *gistStatus) {
 		if b := s.batch; b != nil && b.primary == s && b.handle == st.Handle {
 			for _, s := range slices.Clone(b.members) {
 				s.refreshBad = true
+				m.doubted(s)
 				m.unreachable(s, st.Err)
 			}
 			break
 		}
 		s.refreshBad = true
+		m.doubted(s)
 		m.unreachable(s, st.Err)
 	default:
 		m.note("not-sent", s.sid, s.down.peer, "%v", st.Err)

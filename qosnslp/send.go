@@ -23,6 +23,16 @@ func (m *Machine) send(data []byte, id gistwire.NSLPID, sid gistwire.SID, to sid
 	}})
 }
 
+// sendReported sends the session's refresh; with report GIST says so when it has
+// left.
+func (m *Machine) sendReported(data []byte, s *session, report bool) {
+	m.send(data, s.nslpid, s.sid, s.down.byState(), s.handle)
+	if sent, ok := m.out[len(m.out)-1].(Send); ok && report {
+		sent.Report = true
+		m.out[len(m.out)-1] = sent
+	}
+}
+
 func (m *Machine) newHandle() uint64 {
 	m.handle++
 	return m.handle

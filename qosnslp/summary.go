@@ -11,11 +11,16 @@ import (
 // Bounds of what one summary message names, its primary session included. What
 // GIST sends unreliably must fit a datagram.
 const (
-	DefaultSummary     = 500
-	datagramSummary    = 20
-	maxSummary         = wire.MaxSessionIDs + 1
-	aloneUntilSync     = 255 // session.alone: the peer wants no list with it
+	DefaultSummary  = 500
+	MaxSummary      = wire.MaxSessionIDs + 1
+	datagramSummary = 20
+)
+
+// Values of session.alone.
+const (
 	aloneForOneRefresh = 1
+	aloneUntilSent     = 2 // GIST has no peer for it, or doubts it
+	aloneUntilSync     = 3 // the peer wants no list with it
 )
 
 // towards is what sessions must share to be in one summary message: "The QoS
@@ -139,17 +144,30 @@ func (m *Machine) dissolve(b *batch, alone uint8) {
 	}
 }
 
-// routeChanged has a session's next refresh go alone where GIST doubts its next
-// peer: in a list it would go to the peer of another, which may still know it.
-func (m *Machine) routeChanged(n *gist.NetworkNotification) {
-	s := m.sessions[n.SID]
-	if s == nil || s.batch == nil || n.MRI != s.down.mri || n.Type == gist.RoutingStatusChange && n.Status == gist.Good && n.SII == s.down.sii {
+// doubted has a session refreshed alone because GIST has no peer for it, or
+// doubts the one it has, until GIST has sent a message of its own: a session that
+// only stands in lists sends none, so that what GIST has lost is not made again,
+// and in a list it would go to the peer of another, which may still know it.
+func (m *Machine) doubted(s *session) {
+	if m.cfg.Summary <= 1 || !s.hasDown() || s.alone >= aloneUntilSent {
 		return
 	}
-	m.delist(s)
-	s.alone = aloneForOneRefresh
-	s.refreshAt = m.after(m.jittered(m.cfg.RefreshPeriod))
-	m.arm(s)
+	s.alone = aloneUntilSent
+	if s.batch != nil {
+		m.delist(s)
+		s.refreshAt = m.after(m.jittered(m.cfg.RefreshPeriod / 2))
+		m.arm(s)
+	}
+}
+
+// refreshSent is GIST's word that a refresh of this one session has left: there
+// is routing state for it again.
+func (m *Machine) refreshSent(s *session) {
+	if s.alone == aloneUntilSent && s.hasDown() {
+		s.alone = 0
+		m.nextRefresh(s)
+		m.arm(s)
+	}
 }
 
 // round refreshes a batch: a reduced refresh of its first session that "may

@@ -390,3 +390,51 @@ func TestListUnreachable(t *testing.T) {
 		}
 	}
 }
+
+// A session that GIST has lost its peer of stays out of lists until a message of
+// its own has left: what only stands in lists has no routing state made for it.
+// RFC 5974 §3.2.6
+func TestDoubtedUntilSent(t *testing.T) {
+	for what, lost := range map[string]gist.NetworkNotification{
+		"gone":         {Type: gist.RoutingStatusChange, Status: gist.Bad},
+		"in doubt":     {Type: gist.RoutingStatusChange, Status: gist.Tentative, SII: 2000},
+		"messages":     {Type: gist.CommunicationFailure, Status: gist.Good, SII: 2000},
+		"unauthorised": {Type: gist.NodeAuthorisationChange, Status: gist.Bad, SII: 2000},
+	} {
+		w := crowd(t, 2, 5)
+		n := w.node(1)
+		s := n.m.sessions[sid(3)]
+		lost.SID, lost.NSLPID, lost.MRI = sid(3), 1, s.down.mri
+		var alone, listed int
+		down := true
+		w.filter = func(_, to Peer, m *wire.Message) bool {
+			listed += b2i(slices.Contains(m.SessionIDs, sid(3)))
+			return true
+		}
+		n.handle(Notification{lost})
+		w.cutOff = func(a Send) bool {
+			if a.SID != sid(3) || a.Peer != 2 {
+				return false
+			}
+			alone++
+			return down
+		}
+		w.run(2 * time.Minute)
+		if alone < 2 || listed != 0 {
+			w.fatal("%s: alone %d times, listed %d times while it cannot be sent", what, alone, listed)
+		}
+		down, alone = false, 0
+		w.run(3 * time.Minute)
+		if alone == 0 || listed == 0 {
+			w.fatal("%s: alone %d times, then listed %d times", what, alone, listed)
+		}
+		w.wantStand(sid(3), 12)
+	}
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
