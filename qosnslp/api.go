@@ -66,6 +66,11 @@ type Initiate struct {
 	// of another names, or it waits for that one. At most one of them.
 	MsgID, BoundMsgID *wire.MsgID
 
+	// Keep leaves REPLACE unset: where this changes the flow or the path, what
+	// stands on the old branch stays until the session ends, and the resources of
+	// both count on what they share (RFC 5974 §3.2.12, §5.4.1).
+	Keep bool
+
 	brk bool // BREAK was set in the QUERY that asked for it
 }
 
@@ -117,6 +122,10 @@ type Verdict struct {
 	Ticket uint64
 	// Accept: the question's wish is granted. To a Release it is always true.
 	Accept bool
+
+	// Unchanged, to an accepted Admit with MoveDownstream: the way on is the one
+	// there is. Nothing is held, nothing follows.
+	Unchanged bool
 
 	// To an accepted Admit or Inspect: the next peer, and the QSPEC for it. Last says
 	// that there is none: this node is the last one on the path.
@@ -216,6 +225,10 @@ type Question struct {
 	// durable.
 	Snapshot []byte
 	Reason   ReleaseReason // in Release
+	// Move, in Admit, says that the session stands and changes its path, and Keep
+	// that REPLACE is not set: the old branch stays, too.
+	Move Move
+	Keep bool
 }
 
 // Send hands a message to GIST on its way to Peer. The layer above adds what
@@ -283,6 +296,10 @@ type Config struct {
 	// HoldTimeout is how long a node in the middle waits for the RESPONSE
 	// before it gives up what it holds (default 60 s).
 	HoldTimeout time.Duration
+	// RouteDamping: where paths change again within that time, what is on an old
+	// one is torn only after the path has been the same for as long (RFC 5974
+	// §5.2.5.4). 0: RefreshPeriod.
+	RouteDamping time.Duration
 	// MaxSessions bounds state; a RESERVE above it is refused. 0: 1,000,000.
 	MaxSessions int
 	// MaxQuestions bounds the questions that are open: above it no Admit is

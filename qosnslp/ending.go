@@ -36,6 +36,11 @@ func (m *Machine) tear(s *session, r *Received, msg *wire.Message) {
 	}
 	// After a restart of the peer, its RESERVE under way has its new SII.
 	next := t.upstream() && t.up.peer == up.peer && t.up.sii == r.SII
+	if moving := t.upstream() && (t.up.peer != s.up.peer || t.up.mri != s.up.mri); s.state == installed && moving && r.Peer == s.up.peer && r.MRI == s.up.mri && m.current(s, r, msg) {
+		// The old branch is over, while the session moves to the new one.
+		t.oldTorn = true
+		return
+	}
 	if r.Peer != up.peer || up.sii != 0 && up.sii != r.SII && !next {
 		// "a RESERVE message that has the TEAR flag set and that does not
 		// come from the current peer QNE (identified by its SII) MUST be
@@ -50,6 +55,9 @@ func (m *Machine) tear(s *session, r *Received, msg *wire.Message) {
 	}
 	if msg.SessionIDs != nil && r.Peer != Stranger {
 		m.summaryTear(r, msg)
+	}
+	if s.state == installed && r.MRI == s.up.mri && m.mayFallBack(s) && m.fallBack(s) {
+		return
 	}
 	if s.state == closing {
 		// "the QNE SHOULD accept the message … as if all is well":
@@ -101,7 +109,13 @@ func (m *Machine) end(s *session, e ending) {
 	if e.tell && old != nil && old.quiet && e.outcome == TimedOut {
 		t.tellUp = s.initiator
 	}
-	listed := s.batch != nil
+	if old != nil && old.kind != create {
+		m.tearNew(s, old)
+	}
+	listed, to := s.batch != nil, s.current()
+	if s.state == creating {
+		to = t.down.byState()
+	}
 	m.delist(s) // "MUST NOT send refresh messages anymore". RFC 5974 §5.1.2.1
 	s.txn = t
 	s.up, s.upRSN, s.down, s.last = t.up, t.upRSN, t.down, !told
@@ -109,6 +123,8 @@ func (m *Machine) end(s *session, e ending) {
 	m.ended(s.sid)
 	s.expireAt, s.refreshAt, s.needSync, s.answer, s.handle = 0, 0, false, nil, 0
 	m.dropQueue(s)
+	m.tearBranches(s)
+	m.dropFormers(s)
 	if told && e.tear {
 		t.torn, t.sent = true, true
 		if s.resync {
@@ -120,7 +136,7 @@ func (m *Machine) end(s *session, e ending) {
 		if listed && !e.hasRII {
 			m.tearLater(s)
 		} else {
-			t.handle = m.sendTear(s, s.down, t.also, e.rii, e.hasRII)
+			t.handle = m.sendTear(s, to, t.also, e.rii, e.hasRII)
 		}
 		if e.hasRII {
 			// A tear is not retransmitted (RFC 5974 §5.2.4); the state is

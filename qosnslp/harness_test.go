@@ -34,6 +34,8 @@ type world struct {
 	trace       []string
 	results     map[gistwire.SID][]Result
 	back        map[gistwire.SID]bool // sender-initiated from the last node to the first
+	via         map[Peer]Peer         // next hops that are not the next node; the node itself: it is the last
+	coupled     bool                  // all hops have the MRI of the flow, as with the Path-Coupled MRM
 }
 
 type node struct {
@@ -92,7 +94,7 @@ var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func newWorld(t testing.TB, n int, seed uint64) *world {
 	w := &world{t: t, now: start, rng: rand.New(rand.NewPCG(seed, 1)), delay: time.Millisecond,
-		results: map[gistwire.SID][]Result{}, back: map[gistwire.SID]bool{}, unreachable: map[[2]Peer]bool{}}
+		via: map[Peer]Peer{}, results: map[gistwire.SID][]Result{}, back: map[gistwire.SID]bool{}, unreachable: map[[2]Peer]bool{}}
 	for i := range n {
 		nd := &node{w: w, id: Peer(i + 1), notes: map[string]int{}, asked: map[QuestionKind]int{}, mute: map[QuestionKind]bool{},
 			held: map[gistwire.SID]grant{}, stand: map[gistwire.SID]grant{}, disk: map[gistwire.SID][]byte{}, diskQ: map[gistwire.SID]string{}}
@@ -248,6 +250,15 @@ func (n *node) deliver(a Send) {
 	if a.Peer == Local || int(a.Peer) > len(w.nodes) {
 		w.t.Fatalf("node %d sends to peer %d", n.id, a.Peer)
 	}
+	if a.SII != 0 && a.SII != w.sii(a.Peer) {
+		w.logf("   no such SII")
+		if a.Handle != 0 {
+			w.at(0, func() {
+				n.handle(Status{gist.MessageStatus{Handle: a.Handle, NSLPID: a.NSLPID, SID: a.SID, MRI: a.MRI, Err: gist.ErrUnknownSII}})
+			})
+		}
+		return
+	}
 	if w.unreachable[[2]Peer{n.id, a.Peer}] || w.cutOff != nil && w.cutOff(a) {
 		if a.Handle != 0 {
 			w.at(w.delay, func() {
@@ -310,15 +321,16 @@ func (n *node) decide(q *Question) Verdict {
 		if q.Message == nil {
 			n.w.t.Fatal("Admit without a message")
 		}
+		v := Verdict{Accept: true, QSPEC: q.Message.QSPEC}
+		v.NextPeer, v.Next, v.Last = n.w.next(n.id, q.MRI)
+		if q.Move == MoveDownstream && v.NextPeer == q.Downstream && !v.Last {
+			return Verdict{Accept: true, Unchanged: true}
+		}
 		n.held[q.SID] = grant{q.RSN, string(q.Message.QSPEC)}
-		v := Verdict{Accept: true, QSPEC: q.Message.QSPEC, NextPeer: n.id + 1, Next: hop(n.id)}
 		if n.w.back[q.SID] {
 			v.NextPeer, v.Next, v.Last = n.id-1, hop(n.id), n.id == 1
 			v.Next.Flow.Source, v.Next.Flow.Destination = v.Next.Flow.Destination, v.Next.Flow.Source
 			return v
-		}
-		if int(n.id) == len(n.w.nodes) {
-			v.Last = true
 		}
 		return v
 	case Commit:
@@ -353,6 +365,22 @@ func (n *node) decide(q *Question) Verdict {
 	}
 	n.w.t.Fatalf("question kind %d", q.Kind)
 	return Verdict{}
+}
+
+// next is where a flow goes on from a node.
+func (w *world) next(from Peer, mri gistwire.MRI) (Peer, gistwire.MRI, bool) {
+	to := from + 1
+	if x, ok := w.via[from]; ok {
+		to = x
+	}
+	out := hop(from)
+	if to != from+1 {
+		out.Ingress = netip.AddrFrom4([4]byte{127, 1, byte(from), 100 + byte(to)})
+	}
+	if out.Flow = mri.Flow; w.coupled {
+		out = gistwire.MRI{Flow: mri.Flow}
+	}
+	return to, out, to == from || int(from) == len(w.nodes)
 }
 
 // hop is the MRI from a node to the next.

@@ -32,6 +32,10 @@ type Stats struct {
 	Notifies, Notified        uint64 // NOTIFYs sent; received
 	Preempted                 uint64 // sessions ended here in favour of others
 	Expired, Restored         uint64 // sessions
+
+	Reroutes, Rerouted, RerouteRefused uint64 // new paths asked for; taken; not had
+	UpstreamMoves, FormerRefreshes     uint64 // new upstream peers; refreshes of those before
+	RouteChangeNotifies                uint64 // NOTIFY "Route Change" sent
 }
 
 // Stats returns the counts. It takes no longer with many sessions than with few.

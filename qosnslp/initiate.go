@@ -60,12 +60,17 @@ func (m *Machine) initiate(ev *Initiate) {
 
 func (m *Machine) startInitiate(s *session, ev *Initiate) {
 	t := &txn{kind: create, phase: waitAdmit, made: true, quiet: true, rii: m.newRII(), hasRII: true,
-		rsn: s.takeRSN(), inSum: sumQSPEC(ev.QSPEC), up: side{mri: ev.MRI, peer: Local}}
+		inSum: sumQSPEC(ev.QSPEC), up: side{mri: ev.MRI, peer: Local}, keep: ev.Keep}
 	if s.state == installed {
-		t.kind = modify
+		t.kind, t.rsn = modify, s.takeRSNAfterGap()
+		if s.up.mri.Flow != ev.MRI.Flow {
+			t.move = MoveFlow
+		}
+	} else {
+		t.rsn = s.takeRSN()
 	}
 	msg := m.reserveMessage(t.rsn, nil)
-	msg.MessageFlags = wire.Replace
+	msg.MessageFlags = replaceFlag(t.keep)
 	msg.HasRII, msg.RII = true, t.rii
 	msg.QSPEC = ev.QSPEC
 	msg.Objects = ev.Extra
@@ -157,6 +162,9 @@ func (m *Machine) done(s *session) {
 	}
 	if len(s.queue) == 0 {
 		s.queue = nil
+	}
+	if v := s.move; v != nil && v.again && s.txn == nil && m.sessions[s.sid] == s {
+		m.reroute(s, false)
 	}
 	if m.sessions[s.sid] == s {
 		m.arm(s)

@@ -73,6 +73,7 @@ func New(cfg Config) *Machine {
 	def(&cfg.RequestRetry, DefaultRequestRetry)
 	def(&cfg.RetryMax, DefaultRetryMax)
 	def(&cfg.HoldTimeout, DefaultHoldTimeout)
+	def(&cfg.RouteDamping, cfg.RefreshPeriod)
 	if cfg.MaxSessions <= 0 {
 		cfg.MaxSessions = DefaultMaxSessions
 	}
@@ -132,6 +133,8 @@ func (m *Machine) Handle(now time.Time, ev Event) []Action {
 		m.notifyFrom(&ev)
 	case Preempt:
 		m.preempt(&ev)
+	case Rerouted:
+		m.rerouteAsked(ev.SID)
 	case Invite:
 		m.invite(&ev)
 	case Query:
@@ -219,6 +222,7 @@ func (m *Machine) due(s *session) {
 	passed := func(at instant) bool { return at != 0 && at <= m.now }
 	t := s.txn
 	switch {
+	case passed(s.expireAt) && m.mayFallBack(s) && m.fallBack(s):
 	case passed(s.expireAt):
 		s.expireAt = 0
 		m.stats.Expired++
@@ -229,6 +233,8 @@ func (m *Machine) due(s *session) {
 		m.gaveUp(s, t)
 	case t != nil && passed(t.retryAt):
 		m.retransmit(s, t)
+	case passed(s.move.deadline()):
+		m.moveDue(s)
 	case passed(s.refreshAt):
 		m.refresh(s)
 	}

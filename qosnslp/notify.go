@@ -69,6 +69,9 @@ func (m *Machine) notify(r *Received, msg *wire.Message) {
 		return
 	}
 	down := r.MRI.Upstream == s.up.mri.Upstream
+	if i := msg.InfoSpec; !down && i.Class == wire.ClassInformational && i.Code == wire.RouteChange && !m.toldRouteChange(s, r) {
+		return
+	}
 	if from := s.down.peer; down && r.Peer != s.up.peer || !down && (s.last || r.Peer != from) {
 		m.note("notify-not-current", r.SID, r.Peer, "a NOTIFY that is not of the session's peer on that side was dropped")
 		return

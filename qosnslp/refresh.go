@@ -20,6 +20,7 @@ func (m *Machine) refresh(s *session) {
 	if s.hasDown() {
 		m.arm(s)
 		m.sendRefresh(s)
+		m.refreshBranches(s)
 	}
 }
 
@@ -81,8 +82,8 @@ func (m *Machine) sync(s *session) {
 // startSync sends the full RESERVE with a new RSN, for the peer may have seen a
 // higher one than it has installed, and with an RII of our own.
 func (m *Machine) startSync(s *session) {
-	t := &txn{kind: syncing, made: true, quiet: true, rii: m.newRII(), hasRII: true,
-		rsn: s.takeRSN(), up: s.up, upRSN: s.upRSN, down: s.down, qspec: s.qspec, also: s.also}
+	t := &txn{kind: syncing, made: true, quiet: true, rii: m.newRII(), hasRII: true, keep: s.keep,
+		rsn: s.takeRSNAfterGap(), up: s.up, upRSN: s.upRSN, down: s.down, qspec: s.qspec, also: s.also}
 	s.txn = t
 	m.stats.Syncs++
 	m.sendReserve(s, t)
@@ -91,8 +92,13 @@ func (m *Machine) startSync(s *session) {
 // synced ends that; msg is nil where no answer came: then the next refresh
 // finds out whether the peer has it.
 func (m *Machine) synced(s *session, t *txn, msg *wire.Message) {
+	old, oldRSN := s.down, s.rsn
 	s.rsn = t.rsn
 	s.down.sii = t.down.sii
+	if msg != nil && !msg.InfoSpec.IsError() {
+		t.resp = msg
+		m.left(s, old, oldRSN, t)
+	}
 	if msg == nil {
 		m.note("sync-unanswered", s.sid, s.down.peer, "RSN %d", t.rsn)
 		m.done(s)
@@ -135,6 +141,7 @@ func (m *Machine) unreachable(s *session, err error) {
 		if !s.initiator {
 			m.notifyUp(s, info)
 		}
+		m.reroute(s, false) // there may be another way
 	case m.now-s.badSince > instant(lifetime(m.ownPeriod())):
 		m.end(s, ending{reason: Lost, info: info, tell: true})
 	}

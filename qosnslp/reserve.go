@@ -66,6 +66,7 @@ func (m *Machine) reserve(r *Received, msg *wire.Message) {
 	switch {
 	case s == nil:
 		m.reserveUnknown(r, msg)
+	case m.fromFormer(s, r, msg):
 	case msg.Tears():
 		m.tear(s, r, msg)
 	case s.state == closing:
@@ -379,9 +380,15 @@ func (m *Machine) unchanged(s *session, r *Received, msg *wire.Message) bool {
 // whether the request is authorized" first. RFC 5974 §5.4.1
 func (m *Machine) startReserve(s *session, kind txnKind, r *Received, msg *wire.Message) {
 	t := &txn{kind: kind, phase: waitAdmit, rii: msg.RII, hasRII: true,
-		rsn: s.takeRSN(), upRSN: msg.RSN, upPeriod: periodOf(msg), inSum: sumQSPEC(msg.QSPEC),
+		upRSN: msg.RSN, upPeriod: periodOf(msg), inSum: sumQSPEC(msg.QSPEC),
+		keep: msg.MessageFlags&wire.Replace == 0, move: s.moveOf(r),
 		up: side{mri: r.MRI, sii: r.SII, peer: r.Peer}, in: r.RecvMessage,
 		also: alsoOf(msg), forward: forwardOf(msg), last: msg.Flags&wire.Scoping != 0}
+	if kind == create {
+		t.rsn = s.takeRSN()
+	} else {
+		t.rsn = s.takeRSNAfterGap()
+	}
 	if !msg.HasRII { // the first inter-domain QNE adds a missing one
 		t.made, t.quiet, t.rii = true, true, m.newRII()
 	}
@@ -397,7 +404,7 @@ func (m *Machine) startReserve(s *session, kind txnKind, r *Received, msg *wire.
 
 func (m *Machine) askAdmit(s *session, t *txn, msg *wire.Message) {
 	t.giveUpAt = m.after(m.cfg.HoldTimeout)
-	q := Question{RSN: t.rsn, Upstream: t.up.peer, MRI: t.up.mri, In: t.in, Message: msg, Bound: m.bindings(msg)}
+	q := Question{RSN: t.rsn, Upstream: t.up.peer, MRI: t.up.mri, In: t.in, Message: msg, Bound: m.bindings(msg), Move: t.move, Keep: t.keep}
 	if t.routed && !t.last {
 		q.Downstream = t.down.peer
 	}

@@ -174,7 +174,7 @@ func (m *Machine) strayResponse(r *Received, msg *wire.Message) {
 		dead.heapPos = 0
 	}
 	down := side{mri: r.MRI.Reverse(), peer: r.Peer}
-	m.sendTear(s, down, nil, 0, false)
+	m.sendTear(s, down.byState(), nil, 0, false)
 	m.do(Forget{gist.SetStateLifetime{NSLPID: s.nslpid, SID: s.sid, MRI: down.mri}})
 	dead.nextRSN = s.nextRSN
 	dead.tears++
@@ -206,6 +206,8 @@ func (m *Machine) status(st *gistStatus) {
 	case t != nil && t.handle == st.Handle:
 		m.note("not-sent", s.sid, t.down.peer, "%v", st.Err)
 		m.notSent(s, t, st.Err)
+	case s.move != nil && s.move.tearing == st.Handle:
+		m.tearNotSent(s, st.Err)
 	case s.handle == st.Handle:
 		if b := s.batch; b != nil && b.primary == s && b.handle == st.Handle {
 			for _, s := range slices.Clone(b.members) {

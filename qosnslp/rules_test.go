@@ -410,12 +410,12 @@ func TestErrorByRSNGoesUp(t *testing.T) {
 	w.run(time.Second)
 	w.reserve(sid(1), 30)
 	w.run(time.Second)
-	w.inject(3, 4, sid(1), wire.Message{Type: wire.Response, HasRSN: true, RSN: wire.RSN{Number: 1, Epoch: w.node(3).epoch},
+	w.inject(3, 4, sid(1), wire.Message{Type: wire.Response, HasRSN: true, RSN: wire.RSN{Number: 2, Epoch: w.node(3).epoch},
 		HasInfoSpec: true, InfoSpec: wire.InfoSpec{Class: wire.ClassTransientFailure, Code: wire.ReservationPreempted}})
 	w.run(time.Second)
 	m := w.node(3).last(isResponse)
 	w.wantInfo(m, wire.ClassTransientFailure, wire.ReservationPreempted)
-	if (m.RSN != wire.RSN{Number: 1, Epoch: w.node(2).epoch}) {
+	if (m.RSN != wire.RSN{Number: 2, Epoch: w.node(2).epoch}) {
 		w.fatal("RSN %v", m.RSN)
 	}
 	r := w.wantResult(sid(1), Terminated)

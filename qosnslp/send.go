@@ -26,7 +26,7 @@ func (m *Machine) send(data []byte, id gistwire.NSLPID, sid gistwire.SID, to sid
 // sendReported sends the session's refresh; with report GIST says so when it has
 // left.
 func (m *Machine) sendReported(data []byte, s *session, report bool) {
-	m.send(data, s.nslpid, s.sid, s.down.byState(), s.handle)
+	m.send(data, s.nslpid, s.sid, s.current(), s.handle)
 	if sent, ok := m.out[len(m.out)-1].(Send); ok && report {
 		sent.Report = true
 		m.out[len(m.out)-1] = sent
@@ -57,7 +57,7 @@ func (m *Machine) reserveMessage(rsn uint32, a *also) wire.Message {
 // sendReserve sends a transaction's full RESERVE for the first time.
 func (m *Machine) sendReserve(s *session, t *txn) {
 	msg := m.reserveMessage(t.rsn, t.also)
-	msg.MessageFlags = wire.Replace
+	msg.MessageFlags = replaceFlag(t.keep)
 	msg.HasRII, msg.RII = true, t.rii
 	msg.HasRefreshPeriod, msg.RefreshPeriod = true, m.ownPeriod()
 	msg.QSPEC = t.qspec
@@ -95,14 +95,18 @@ func (m *Machine) sendAll(s *session) {
 	if s.also != nil {
 		msg.PacketClassifier = s.also.classifier
 	}
-	m.send(m.encode(&msg), s.nslpid, s.sid, s.down.byState(), 0)
+	m.send(m.encode(&msg), s.nslpid, s.sid, s.current(), 0)
 }
 
 // sendAgain sends the very same message: "the RSN is not modified with each
 // retransmission". RFC 5974 §5.2.4
 func (m *Machine) sendAgain(s *session, t *txn) {
 	t.handle = m.newHandle()
-	m.send(t.data, s.nslpid, s.sid, t.down.byState(), t.handle)
+	to := t.down.byState()
+	if s.state == installed && t.down.mri == s.down.mri && t.down.peer == s.down.peer {
+		to = s.current()
+	}
+	m.send(t.data, s.nslpid, s.sid, to, t.handle)
 }
 
 func (m *Machine) retransmit(s *session, t *txn) {
@@ -114,16 +118,41 @@ func (m *Machine) retransmit(s *session, t *txn) {
 
 // sendTear sends a tearing RESERVE with a new RSN. RFC 5974 §5.1.2.1
 func (m *Machine) sendTear(s *session, to side, a *also, rii uint32, hasRII bool) uint64 {
+	msg := m.tearMessage(s.takeRSN(), a)
+	msg.HasRII, msg.RII = hasRII, rii
+	h := m.newHandle()
+	m.stats.Tears++
+	m.send(m.encode(&msg), s.nslpid, s.sid, to, h)
+	return h
+}
+
+func (m *Machine) tearMessage(rsn uint32, a *also) wire.Message {
 	msg := wire.Message{Type: wire.Reserve, MessageFlags: wire.Tear, HasRSN: true,
-		RSN: wire.RSN{Number: s.takeRSN(), Epoch: m.cfg.Epoch}, HasRII: hasRII, RII: rii}
+		RSN: wire.RSN{Number: rsn, Epoch: m.cfg.Epoch}}
 	if a != nil {
 		msg.Flags = a.flags
 		msg.BoundSessions = a.bound
 	}
-	h := m.newHandle()
-	m.stats.Tears++
-	m.send(m.encode(&msg), s.nslpid, s.sid, to.byState(), h)
-	return h
+	return msg
+}
+
+// tearNew tears what a transaction that comes to nothing may have left downstream:
+// a new session, or one on a new path.
+func (m *Machine) tearNew(s *session, t *txn) {
+	if !t.sent || t.torn {
+		return
+	}
+	switch elsewhere := t.down.mri != s.down.mri || t.down.peer != s.down.peer; {
+	case t.kind == create:
+		t.torn = true
+		m.sendTear(s, t.down.byState(), t.also, 0, false)
+	case elsewhere && s.hasDown() && (t.kind == modify || t.kind == reroute):
+		t.torn = true
+		m.sendTear(s, t.down.byState(), t.also, 0, false)
+		if t.down.mri != s.down.mri {
+			m.do(Forget{gist.SetStateLifetime{NSLPID: s.nslpid, SID: s.sid, MRI: t.down.mri}})
+		}
+	}
 }
 
 // reply is a RESPONSE about to be made.
@@ -182,7 +211,7 @@ func (m *Machine) respondTo(r *Received, msg *wire.Message, info wire.InfoSpec) 
 // replyUp is the reply to a transaction's RESERVE.
 func (t *txn) replyUp(s *session) reply {
 	r := reply{to: t.up.byState(), rii: t.rii, hasRII: !t.made, rsn: t.upRSN, hasRSN: true}
-	if s.state == installed && s.up.peer != t.up.peer {
+	if s.state == installed && s.up.peer != t.up.peer && t.kind != reroute {
 		r.to.sii = t.up.sii
 	}
 	if t.also != nil {

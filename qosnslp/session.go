@@ -37,6 +37,7 @@ type session struct {
 	fullRefresh bool // the downstream peer wants no reduced refreshes
 	needSync    bool // tell downstream all of it, once nothing else is under way
 	refreshBad  bool // GIST could not send the last refresh
+	keep        bool // upstream did not set REPLACE: old branches stay
 	resync      bool // tell downstream all of it, at the next refresh
 
 	nslpid   gistwire.NSLPID
@@ -65,6 +66,7 @@ type session struct {
 	prior  *tombstone // while creating: of the SID's last session
 	txn    *txn
 	queue  []queued
+	move   *move // nil: its path has never changed
 }
 
 // also is what few sessions have.
@@ -99,6 +101,7 @@ const (
 	create  txnKind = iota // a RESERVE that makes the session
 	modify                 // one that changes it
 	syncing                // our own full RESERVE to the downstream peer
+	reroute                // to another one, on a new path
 	probe                  // a refresh with RII, forwarded to the path's end
 	closeIt                // the session's end
 )
@@ -129,6 +132,11 @@ type txn struct {
 	routed bool // down is known, and not asked for
 	sent   bool // downstream has seen, or may have seen, the RESERVE
 	torn   bool // downstream was sent a TEAR after it
+
+	move    Move
+	keep    bool // REPLACE is not set
+	toNew   bool // GIST has another peer than the one that has the reservation
+	oldTorn bool // the upstream peer before this one has torn its branch
 
 	// closeIt only
 	needVerdict, needResponse, unconfirmed bool
@@ -177,11 +185,19 @@ func (t *txn) upstream() bool { return t != nil && (t.kind == create || t.kind =
 func (t *txn) deadline() instant { return earliest(t.retryAt, t.giveUpAt) }
 
 func (s *session) deadline() instant {
-	d := earliest(s.expireAt, s.refreshAt)
+	d := earliest(earliest(s.expireAt, s.refreshAt), s.move.deadline())
 	if s.txn != nil {
 		d = earliest(d, s.txn.deadline())
 	}
 	return d
+}
+
+// takeRSNAfterGap leaves one out, for the TEAR down an old path: it "MUST contain
+// an RSN that is RSN[current] - 1", and that is to be newer than what the old
+// peer has. RFC 5974 §5.2.5.2
+func (s *session) takeRSNAfterGap() uint32 {
+	s.nextRSN++
+	return s.takeRSN()
 }
 
 // takeRSN returns the next local RSN. It starts at zero and goes on for the

@@ -59,7 +59,7 @@ type queuedTear struct {
 // must stand in each of its messages, or is not known of its peer, cannot be.
 func (m *Machine) listable(s *session) bool {
 	return m.cfg.Summary > 1 && s.hasDown() && s.alone == 0 && !s.fullRefresh && !s.resync &&
-		s.also == nil && s.down.sii != 0
+		s.also == nil && s.down.sii != 0 && !s.move.single()
 }
 
 // nextRefresh says when the session is refreshed next: with its batch, or on a

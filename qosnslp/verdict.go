@@ -22,7 +22,11 @@ func (m *Machine) verdict(v *Verdict) {
 	t.ticket = 0
 	switch t.phase {
 	case waitAdmit:
-		m.admitVerdict(s, t, v)
+		if t.kind == reroute {
+			m.rerouteVerdict(s, t, v)
+		} else {
+			m.admitVerdict(s, t, v)
+		}
 	case waitCommit:
 		if v.Accept {
 			m.committed(s, t, v)
@@ -66,8 +70,8 @@ func (m *Machine) admitVerdict(s *session, t *txn, v *Verdict) {
 		id := *v.BoundMsgID
 		t.outBound = &id
 	}
-	if s.state == installed && !s.last && (s.down.mri != t.down.mri || s.down.peer != t.down.peer) {
-		m.note("route-change", s.sid, t.down.peer, "the next peer was %d; its reservation is left to expire", s.down.peer)
+	if s.hasDown() && (s.down.mri != t.down.mri || s.down.peer != t.down.peer) {
+		m.note("route-change", s.sid, t.down.peer, "the next peer was %d", s.down.peer)
 	}
 	m.sendReserve(s, t)
 }
@@ -81,7 +85,7 @@ func (m *Machine) refusal(t *txn, info wire.InfoSpec) wire.InfoSpec {
 	if info.Source.Type == wire.SourceNone {
 		info.Source = m.cfg.ErrorSource
 	}
-	if t.kind == modify && removes(&info) {
+	if (t.kind == modify || t.kind == reroute) && removes(&info) {
 		code := wire.IntraDomainFailed
 		if info.Class == wire.ClassPermanentFailure && info.Code == wire.AuthorizationFailure {
 			code = wire.PolicyRefuses
@@ -122,7 +126,16 @@ func (m *Machine) askCommit(s *session, t *txn, r *Received, msg *wire.Message) 
 // committed installs what the transaction asked for.
 func (m *Machine) committed(s *session, t *txn, v *Verdict) {
 	m.stats.Committed++
+	if t.kind == reroute {
+		m.rerouted(s, t, v)
+		return
+	}
 	m.settled(t, true)
+	old, oldRSN, hadDown, moved := s.down, s.rsn, s.hasDown(), false
+	if s.state == installed {
+		moved = s.up.peer != t.up.peer || s.up.mri != t.up.mri
+		m.arrived(s, t)
+	}
 	m.enter(s, installed)
 	s.prior = nil
 	if t.up.mri.Upstream {
@@ -130,8 +143,12 @@ func (m *Machine) committed(s *session, t *txn, v *Verdict) {
 	}
 	s.up, s.upRSN, s.upPeriod, s.inSum = t.up, t.upRSN, t.upPeriod, t.inSum
 	m.unbind(s)
-	s.down, s.last, s.rsn, s.qspec, s.also = t.down, t.last, t.rsn, t.qspec, t.also
+	s.down, s.last, s.rsn, s.qspec, s.also, s.keep = t.down, t.last, t.rsn, t.qspec, t.also, t.keep
 	m.bind(s)
+	m.unpin(s)
+	if hadDown {
+		m.left(s, old, oldRSN, t)
+	}
 	s.badSince, s.refreshBad = 0, false
 	if s.last {
 		s.qspec = nil
@@ -150,6 +167,11 @@ func (m *Machine) committed(s *session, t *txn, v *Verdict) {
 	var passed []wire.Object
 	if t.resp != nil {
 		info, passed = t.resp.InfoSpec, t.resp.Objects
+		if moved && info.Class == wire.ClassSuccess && info.Code == wire.RefreshSuccessful {
+			// Downstream of here nothing was new, but here it was: upstream must
+			// not take its old path for this one. RFC 5974 §5.2.5.2
+			info.Code = wire.ReservationSuccessful
+		}
 	}
 	m.tellUp(s, t, Reserved, info, v, passed)
 	m.done(s)
@@ -158,7 +180,7 @@ func (m *Machine) committed(s *session, t *txn, v *Verdict) {
 // commitRefused: "A refusal becomes an error upstream and a tear downstream";
 // of a change, the old QSPEC goes downstream, if it still stands.
 func (m *Machine) commitRefused(s *session, t *txn, v *Verdict) {
-	if t.kind == modify && v.Gone {
+	if (t.kind == modify || t.kind == reroute) && v.Gone {
 		// Not the refusal's own class: upstream would keep what it has.
 		m.stats.Refused++
 		kept := *v
@@ -167,10 +189,7 @@ func (m *Machine) commitRefused(s *session, t *txn, v *Verdict) {
 		return
 	}
 	t.info, t.outcome = m.refusal(t, v.Info), Rejected
-	if t.kind == create && t.sent && !t.torn {
-		t.torn = true
-		m.sendTear(s, t.down, t.also, 0, false)
-	}
+	m.tearNew(s, t)
 	m.refused(s, t, v)
 }
 
@@ -180,10 +199,8 @@ func (m *Machine) fail(s *session, t *txn, r *Received, msg *wire.Message, info 
 	t.phase = waitFail
 	t.retryAt, t.giveUpAt = 0, 0
 	t.resp, t.info, t.outcome = msg, info, outcome
-	if msg == nil && t.kind == create && t.sent && !t.torn {
-		// Downstream may hold it, or come to.
-		t.torn = true
-		m.sendTear(s, t.down, t.also, 0, false)
+	if msg == nil { // downstream may hold it, or come to
+		m.tearNew(s, t)
 	}
 	q := Question{RSN: t.rsn, Upstream: t.up.peer, MRI: t.up.mri, Message: msg, Downstream: t.down.peer}
 	if r != nil {
@@ -203,6 +220,10 @@ func (m *Machine) failed(s *session, t *txn, v *Verdict) {
 // held any more, the error goes upstream.
 func (m *Machine) refused(s *session, t *txn, v *Verdict) {
 	m.stats.Refused++
+	if t.kind == reroute {
+		m.rerouteRefused(s, t, v)
+		return
+	}
 	var passed []wire.Object
 	if t.resp != nil {
 		passed = t.resp.Objects
@@ -210,6 +231,13 @@ func (m *Machine) refused(s *session, t *txn, v *Verdict) {
 	m.settled(t, false)
 	if !t.discard || s.initiator {
 		m.tellUp(s, t, t.outcome, t.info, v, passed)
+	}
+	if t.oldTorn {
+		// The peer that had the session has ended it, and the new one does not get
+		// it.
+		s.txn = nil
+		m.end(s, ending{reason: Torn, tear: true})
+		return
 	}
 	if t.kind == modify {
 		// Hops that saw the refused RSN get the old QSPEC under a new one.
