@@ -136,6 +136,13 @@ type SLSDrop struct {
 // SLSRelease gives up everything of a reservation. It has no answer.
 type SLSRelease struct{ ID sls.ID }
 
+// SLSReleaseLeg gives up one leg of a reservation, which its path does not have
+// any more. It has no answer.
+type SLSReleaseLeg struct {
+	ID  sls.ID
+	Leg sls.Leg
+}
+
 // DriverHold asks the intra-domain controller.
 type DriverHold struct {
 	Ref     Ref
@@ -197,6 +204,7 @@ func (SLSHold) domainAction()       {}
 func (SLSCommit) domainAction()     {}
 func (SLSDrop) domainAction()       {}
 func (SLSRelease) domainAction()    {}
+func (SLSReleaseLeg) domainAction() {}
 func (DriverHold) domainAction()    {}
 func (DriverCommit) domainAction()  {}
 func (DriverDrop) domainAction()    {}

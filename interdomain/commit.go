@@ -65,7 +65,7 @@ func (m *Machine) slsCommitted(now time.Time, s *session, a *attempt, e SLSCommi
 	}
 	s.durable = true
 	m.do(StorePut{Ref: a.ref(s), Record: Record{
-		ID: slsID(s.sid), Version: a.version, Bookings: e.Bookings, Session: a.ask.snapshot,
+		ID: slsID(s.sid), Version: a.version, Bookings: a.legs(e.Bookings), Session: a.ask.snapshot,
 		Domain: encodeDomain(a.upstream, a.downstream, &a.terms),
 	}})
 	m.do(DriverCommit{Ref: a.ref(s), ID: intradomain.ID(s.sid), Version: a.version, CIR: a.terms.Rate})
@@ -91,6 +91,7 @@ func (m *Machine) commitStep(now time.Time, s *session, a *attempt, who string, 
 		m.failCommit(now, s, a, a.reply.extra, a.failure)
 		return
 	}
+	m.dropLegs(s, a)
 	s.committed, s.version, s.terms = true, a.version, a.terms
 	s.upstream, s.downstream, s.since = a.upstream, a.downstream, now.Unix()
 	m.endAttempt(s, a)

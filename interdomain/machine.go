@@ -147,7 +147,11 @@ func (m *Machine) asked(now time.Time, q *qosnslp.Question) {
 	s := m.sessions[q.SID]
 	switch q.Kind {
 	case qosnslp.Admit:
-		m.admit(now, s, q)
+		if q.Move == qosnslp.MoveDownstream {
+			m.reroute(now, s, q)
+		} else {
+			m.admit(now, s, q)
+		}
 	case qosnslp.Commit:
 		m.commit(now, s, q)
 	case qosnslp.Fail:

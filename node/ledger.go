@@ -38,6 +38,12 @@ func (s *sharedLedger) Release(id sls.ID) bool {
 	return s.l.Release(id)
 }
 
+func (s *sharedLedger) ReleaseLeg(id sls.ID, leg sls.Leg) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.l.ReleaseLeg(id, leg)
+}
+
 // with runs f with the ledger locked.
 func (s *sharedLedger) with(f func(*sls.Ledger)) {
 	s.mu.Lock()

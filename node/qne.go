@@ -184,6 +184,7 @@ type ledger interface {
 	Commit(now time.Time, id sls.ID, version uint32, rate uint64) ([]sls.Booking, error)
 	Drop(id sls.ID, version uint32) bool
 	Release(id sls.ID) bool
+	ReleaseLeg(id sls.ID, leg sls.Leg) bool
 }
 
 // stranger is the peer label of who is not a neighbouring AS's QNE: whatever
@@ -318,6 +319,8 @@ func (q *qne) nslpDo(now time.Time, actions []qosnslp.Action) {
 			q.send(now, &a)
 		case qosnslp.Forget:
 			q.push(q.forgets.put(a.SetStateLifetime))
+		case qosnslp.Invalidate:
+			q.push(a.InvalidateRoutingState)
 		case qosnslp.Result:
 			q.fx.result(a)
 		case qosnslp.Note:
@@ -355,6 +358,8 @@ func (q *qne) domainDo(now time.Time, actions []interdomain.Action) {
 			q.fx.ledger().Drop(a.ID, a.Version)
 		case interdomain.SLSRelease:
 			q.fx.ledger().Release(a.ID)
+		case interdomain.SLSReleaseLeg:
+			q.fx.ledger().ReleaseLeg(a.ID, a.Leg)
 		case interdomain.DriverHold:
 			q.fx.driver().Hold(a.Request, q.driverDone(a.Ref))
 		case interdomain.DriverCommit:

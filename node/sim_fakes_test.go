@@ -255,6 +255,11 @@ func (w watchedLedger) Drop(id sls.ID, version uint32) bool {
 	return w.p.l.Drop(id, version)
 }
 
+func (w watchedLedger) ReleaseLeg(id sls.ID, leg sls.Leg) bool {
+	w.p.as.w.logf("AS%d ledger: release leg %d of %s", w.p.as.cfg.AS, leg, id.String()[28:])
+	return w.p.l.ReleaseLeg(id, leg)
+}
+
 func (w watchedLedger) Release(id sls.ID) bool {
 	w.p.as.w.logf("AS%d ledger: release %s", w.p.as.cfg.AS, id.String()[28:])
 	return w.p.l.Release(id)
