@@ -82,7 +82,7 @@ func (w *simWorld) told(r qosnslp.Result) {
 			w.fatalf("Reserved without a QSPEC: %v", err)
 		}
 		s.reserved, s.rate, s.pending, s.unsure = true, q.Rate(), "", false
-	case qosnslp.Rejected, qosnslp.TimedOut, qosnslp.NotMoved:
+	case qosnslp.Rejected, qosnslp.TimedOut:
 		// What stood before stands.
 		s.pending = ""
 	case qosnslp.Released:

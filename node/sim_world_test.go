@@ -584,5 +584,5 @@ func short(sid wire.SID) string {
 }
 
 func kindText(k qosnslp.ResultKind) string {
-	return [...]string{"?", "Reserved", "Rejected", "TimedOut", "Released", "Terminated", "Answered", "NotMoved"}[k]
+	return [...]string{"?", "Reserved", "Rejected", "TimedOut", "Released", "Terminated", "Answered"}[k]
 }
