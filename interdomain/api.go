@@ -86,7 +86,9 @@ type SLSHeld struct {
 type SLSCommitted struct {
 	Ref      Ref
 	Bookings []sls.Booking
-	Err      error
+	// Displaced are the reservations that it has ended: see Preempt.
+	Displaced []sls.ID
+	Err       error
 }
 
 // DriverDone answers DriverHold, DriverCommit and DriverRelease.
@@ -171,10 +173,12 @@ type DriverRelease struct {
 	ID  intradomain.ID
 }
 
-// StorePut asks for a record to be made durable.
+// StorePut asks for a record to be made durable, and those of Gone to be deleted
+// in the same transaction.
 type StorePut struct {
 	Ref    Ref
 	Record Record
+	Gone   []sls.ID
 }
 
 // StoreDelete asks for a record to be deleted durably.

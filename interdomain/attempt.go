@@ -234,6 +234,7 @@ func (m *Machine) hold(s *session, a *attempt, leg sls.Leg) {
 		Rate: a.terms.Rate, MinRate: a.terms.MinRate, Peak: a.terms.Peak, Burst: a.terms.Burst,
 		Priority: min(a.terms.Priority, maxPriority),
 	}
+	a.ask.priorities(&r)
 	if leg == sls.Inbound {
 		a.step = holdingIn
 		r.Customer, r.Provider = a.upstream, m.cfg.AS

@@ -67,7 +67,8 @@ func (m *Machine) slsCommitted(now time.Time, s *session, a *attempt, e SLSCommi
 	m.do(StorePut{Ref: a.ref(s), Record: Record{
 		ID: slsID(s.sid), Version: a.version, Bookings: a.legs(e.Bookings), Session: a.ask.snapshot,
 		Domain: encodeDomain(a.upstream, a.downstream, &a.terms),
-	}})
+	}, Gone: e.Displaced})
+	m.displaced(s, e.Displaced)
 	m.do(DriverCommit{Ref: a.ref(s), ID: intradomain.ID(s.sid), Version: a.version, CIR: a.terms.Rate})
 }
 

@@ -20,10 +20,12 @@ func (s *sharedLedger) Hold(now time.Time, r sls.Request) (sls.Grant, error) {
 	return s.l.Hold(now, r)
 }
 
-func (s *sharedLedger) Commit(now time.Time, id sls.ID, version uint32, rate uint64) ([]sls.Booking, error) {
+// Commit also returns what it has displaced, under the same lock.
+func (s *sharedLedger) Commit(now time.Time, id sls.ID, version uint32, rate uint64) (b []sls.Booking, displaced []sls.ID, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.l.Commit(now, id, version, rate)
+	b, err = s.l.Commit(now, id, version, rate)
+	return b, s.l.Displaced(), err
 }
 
 func (s *sharedLedger) Drop(id sls.ID, version uint32) bool {

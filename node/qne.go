@@ -169,11 +169,13 @@ type effects interface {
 
 	ledger() ledger
 	driver() intradomain.Controller
-	put(r store.Record, done func(error))
+	put(r store.Record, gone []sls.ID, done func(error))
 	remove(id sls.ID, done func(error))
 
 	// post hands the qne an event from any goroutine.
 	post(ev any)
+	// preempt hands it to the qne that has the session.
+	preempt(ev qosnslp.Preempt)
 	result(r qosnslp.Result)
 	note(layer, kind string, sid wire.SID, remote netip.AddrPort, detail string)
 }
@@ -181,7 +183,7 @@ type effects interface {
 // ledger is the part of sls.Ledger that a qne uses, made safe for all shards.
 type ledger interface {
 	Hold(now time.Time, r sls.Request) (sls.Grant, error)
-	Commit(now time.Time, id sls.ID, version uint32, rate uint64) ([]sls.Booking, error)
+	Commit(now time.Time, id sls.ID, version uint32, rate uint64) ([]sls.Booking, []sls.ID, error)
 	Drop(id sls.ID, version uint32) bool
 	Release(id sls.ID) bool
 	ReleaseLeg(id sls.ID, leg sls.Leg) bool
@@ -323,6 +325,8 @@ func (q *qne) nslpDo(now time.Time, actions []qosnslp.Action) {
 			q.push(a.InvalidateRoutingState)
 		case qosnslp.Result:
 			q.fx.result(a)
+		case qosnslp.Notified:
+			q.fx.note("qos-nslp", "notified", a.SID, netip.AddrPort{}, a.Message.InfoSpec.String())
 		case qosnslp.Note:
 			q.fx.note("qos-nslp", a.Kind, a.SID, netip.AddrPort{}, a.Detail)
 		}
@@ -352,8 +356,8 @@ func (q *qne) domainDo(now time.Time, actions []interdomain.Action) {
 			g, err := q.fx.ledger().Hold(now, a.Request)
 			q.push(interdomain.SLSHeld{Ref: a.Ref, Grant: g, Err: err})
 		case interdomain.SLSCommit:
-			b, err := q.fx.ledger().Commit(now, a.ID, a.Version, a.Rate)
-			q.push(interdomain.SLSCommitted{Ref: a.Ref, Bookings: b, Err: err})
+			b, displaced, err := q.fx.ledger().Commit(now, a.ID, a.Version, a.Rate)
+			q.push(interdomain.SLSCommitted{Ref: a.Ref, Bookings: b, Displaced: displaced, Err: err})
 		case interdomain.SLSDrop:
 			q.fx.ledger().Drop(a.ID, a.Version)
 		case interdomain.SLSRelease:
@@ -369,7 +373,9 @@ func (q *qne) domainDo(now time.Time, actions []interdomain.Action) {
 		case interdomain.DriverRelease:
 			q.fx.driver().Release(a.ID, q.driverDone(a.Ref))
 		case interdomain.StorePut:
-			q.fx.put(store.Record(a.Record), q.storeDone(a.Ref))
+			q.fx.put(store.Record(a.Record), a.Gone, q.storeDone(a.Ref))
+		case interdomain.Preempt:
+			q.fx.preempt(qosnslp.Preempt{SID: a.SID, By: a.By})
 		case interdomain.StoreDelete:
 			q.fx.remove(a.ID, q.storeDone(a.Ref))
 		case interdomain.Note:

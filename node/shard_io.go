@@ -135,11 +135,14 @@ func (s *shard) closeConn(c gist.CloseConn) {
 	}
 }
 
-func (s *shard) ledger() ledger                       { return s.node.ledger }
-func (s *shard) driver() intradomain.Controller       { return s.node.driver }
-func (s *shard) put(r store.Record, done func(error)) { s.node.store.Put(r, done) }
-func (s *shard) remove(id sls.ID, done func(error))   { s.node.store.Delete(id, done) }
-func (s *shard) post(ev any)                          { s.inbox.put(ev) }
+func (s *shard) ledger() ledger                 { return s.node.ledger }
+func (s *shard) driver() intradomain.Controller { return s.node.driver }
+func (s *shard) put(r store.Record, gone []sls.ID, done func(error)) {
+	s.node.store.Replace(r, gone, done)
+}
+func (s *shard) remove(id sls.ID, done func(error)) { s.node.store.Delete(id, done) }
+func (s *shard) post(ev any)                        { s.inbox.put(ev) }
+func (s *shard) preempt(ev qosnslp.Preempt)         { s.node.shardOf(ev.SID).inbox.put(ev) }
 
 func (s *shard) note(layer, kind string, sid wire.SID, remote netip.AddrPort, detail string) {
 	if layer == layerDomain && kind == "refused" {

@@ -34,6 +34,7 @@ type simSession struct {
 	// then, all ASs must agree on it.
 	unsure  bool
 	results []qosnslp.Result
+	preempt qspec.Preemption // of its requests; zero: without
 }
 
 // session makes the application's record of a new session.
@@ -53,7 +54,11 @@ func mbit(n uint64) uint64 { return n * 1_000_000 / 8 }
 // nothing.
 func (w *simWorld) reserve(s *simSession, rate, least uint64) {
 	phb := qspec.PHB(46)
-	q, err := qspec.NewInitiator(qspec.Ask{CIR: rate, LeastCIR: least, PHB: &phb, Excess: &qspec.Excess{Treatment: qspec.ExcessDrop}})
+	ask := qspec.Ask{CIR: rate, LeastCIR: least, PHB: &phb, Excess: &qspec.Excess{Treatment: qspec.ExcessDrop}}
+	if s.preempt != (qspec.Preemption{}) {
+		ask.Preemption = &s.preempt
+	}
+	q, err := qspec.NewInitiator(ask)
 	if err != nil {
 		w.fatalf("QSPEC: %v", err)
 	}
@@ -126,11 +131,15 @@ func (w *simWorld) mustReserve(s *simSession, rate uint64) {
 }
 
 // checkSold recounts every SLS: the larger of what is held and committed for
-// each reservation, against what is sold (interdomain-qosm §5).
+// each reservation, against what is sold (interdomain-qosm §5). Where a hold may
+// count on what its commit ends, it is what is committed.
 func (a *simAS) checkSold() {
 	for _, s := range a.slss {
 		most := make(map[sls.Class]map[sls.ID]uint64)
 		for b := range a.p.l.l.BySLS(s.ID) {
+			if b.Held && s.Admission.Preemption {
+				continue
+			}
 			if most[b.Class] == nil {
 				most[b.Class] = make(map[sls.ID]uint64)
 			}

@@ -39,11 +39,12 @@ type storeOp struct {
 	p    *simProc
 	id   sls.ID
 	data []byte // nil: delete
+	gone []sls.ID
 	done func(error)
 }
 
-func (s *simStore) put(p *simProc, r store.Record, done func(error)) {
-	s.enqueue(storeOp{p: p, id: r.ID, data: r.Append(nil), done: done})
+func (s *simStore) put(p *simProc, r store.Record, gone []sls.ID, done func(error)) {
+	s.enqueue(storeOp{p: p, id: r.ID, data: r.Append(nil), gone: gone, done: done})
 }
 
 func (s *simStore) remove(p *simProc, id sls.ID, done func(error)) {
@@ -97,6 +98,9 @@ func (s *simStore) apply(op storeOp) {
 		return
 	}
 	s.puts++
+	for _, id := range op.gone {
+		delete(s.records, id)
+	}
 	s.records[op.id] = op.data
 }
 
@@ -245,7 +249,7 @@ func (w watchedLedger) Hold(now time.Time, r sls.Request) (sls.Grant, error) {
 	return w.p.l.Hold(now, r)
 }
 
-func (w watchedLedger) Commit(now time.Time, id sls.ID, version uint32, rate uint64) ([]sls.Booking, error) {
+func (w watchedLedger) Commit(now time.Time, id sls.ID, version uint32, rate uint64) ([]sls.Booking, []sls.ID, error) {
 	defer w.p.as.checkSold()
 	return w.p.l.Commit(now, id, version, rate)
 }

@@ -70,6 +70,7 @@ type chaos struct {
 	crashes  bool
 	slow     bool // store and driver
 	faulty   bool // store and driver fail
+	preempts bool // requests have priorities, and the SLSs heed them
 	disturb  bool // all of that is going on
 	sessions []*simSession
 	counts   map[string]int
@@ -85,6 +86,9 @@ func newChaos(t testing.TB, seed uint64, trace int) *chaos {
 		}
 	})
 	c.traceMax = trace
+	if c.preempts = seed%3 == 0; c.preempts {
+		c.allowPreemption(0, 1, 2)
+	}
 	flip := func() bool { return c.rng.IntN(2) == 0 }
 	c.storms, c.breaks, c.cuts, c.crashes, c.slow, c.faulty = flip(), flip(), flip(), flip(), flip(), flip()
 	for _, a := range c.as {
@@ -199,6 +203,10 @@ func (c *chaos) request() {
 		return
 	}
 	s := c.session()
+	if c.preempts {
+		s.preempt.Defending = uint16(1 + c.rng.IntN(4))
+		s.preempt.Preempting = uint16(c.rng.IntN(int(s.preempt.Defending) + 1))
+	}
 	c.sessions = append(c.sessions, s)
 	rate := mbit(uint64(1 + c.rng.IntN(30)))
 	least := uint64(0)
@@ -309,6 +317,9 @@ func (c *chaos) count() {
 		if s.reserved {
 			c.counts["standing"]++
 		}
+	}
+	for _, a := range c.as {
+		c.counts["preempted"] += a.notes[layerDomain+"/preempted"]
 	}
 	c.t.Log(c.counts)
 }

@@ -405,11 +405,14 @@ func (p *simProc) closeConn(c gist.CloseConn) {
 	}
 }
 
-func (p *simProc) ledger() ledger                       { return watchedLedger{p} }
-func (p *simProc) driver() intradomain.Controller       { return p.as.device }
-func (p *simProc) put(r store.Record, done func(error)) { p.as.disk.put(p, r, done) }
-func (p *simProc) remove(id sls.ID, done func(error))   { p.as.disk.remove(p, id, done) }
-func (p *simProc) post(ev any)                          { p.as.w.net.After(0, func() { p.handle(ev) }) }
+func (p *simProc) ledger() ledger                 { return watchedLedger{p} }
+func (p *simProc) driver() intradomain.Controller { return p.as.device }
+func (p *simProc) preempt(ev qosnslp.Preempt)     { p.post(ev) }
+func (p *simProc) put(r store.Record, gone []sls.ID, done func(error)) {
+	p.as.disk.put(p, r, gone, done)
+}
+func (p *simProc) remove(id sls.ID, done func(error)) { p.as.disk.remove(p, id, done) }
+func (p *simProc) post(ev any)                        { p.as.w.net.After(0, func() { p.handle(ev) }) }
 
 func (p *simProc) result(r qosnslp.Result) {
 	p.as.w.logf("AS%d tells its application of %s: %s %v", p.as.cfg.AS, short(r.SID), kindText(r.Kind), r.Info)
