@@ -58,6 +58,7 @@ type Initiate struct {
 	MRI    gistwire.MRI  // the flow; the verdict says how the next peer is reached
 	QSPEC  []byte        // as the Initiator wrote it
 	Extra  []wire.Object // further objects of the RESERVE
+	Flags  uint16        // generic flags: wire.Proxy, as far as the P-QNE; others are ignored
 
 	Bound            []wire.BoundSession // the sessions that this one depends on
 	PacketClassifier []byte              // nil: the whole MRI
@@ -93,6 +94,7 @@ type Invite struct {
 	Bound            []wire.BoundSession
 	PacketClassifier []byte
 	Extra            []wire.Object
+	Flags            uint16 // as in Initiate
 }
 
 // Query asks along the path of a flow what could be had, without a reservation
@@ -103,7 +105,7 @@ type Query struct {
 	NSLPID gistwire.NSLPID
 	MRI    gistwire.MRI // as in Initiate; its Upstream is the QUERY's direction
 	QSPEC  []byte
-	Flags  uint16        // generic flags: wire.Scoping, as far as the next QNE
+	Flags  uint16        // generic flags: wire.Scoping, as far as the next QNE; wire.Proxy, as far as the P-QNE
 	Extra  []wire.Object // further objects of the QUERY
 }
 
@@ -211,6 +213,10 @@ type Question struct {
 	// and NextPeer do not count.
 	Downstream Peer
 	MRI        gistwire.MRI // as received from upstream
+	// Proxy, in Admit and Inspect: the message is scoped to this node, the P-QNE
+	// (Config.Proxy). It ends here, and the verdict's Last, Next and NextPeer do not
+	// count; to an Inspect of RESERVE-INIT the verdict's QSPEC is the RESERVE's.
+	Proxy bool
 	// In is what GIST said of the message in question (without Data); zero
 	// where the question has no message.
 	In gist.RecvMessage
@@ -309,6 +315,10 @@ type Config struct {
 	// at most (RFC 5974 §3.2.6). 0: 500, or 20 where Unreliable; 1: each
 	// session has messages of its own.
 	Summary int
+	// Proxy makes this node a P-QNE, "set by administrator assignment"
+	// (RFC 5974 §4.8): what has the PROXY flag goes no further, and it is the
+	// QNR, or for a QUERY with RESERVE-INIT the QNI.
+	Proxy bool
 	// Unreliable and Secure are the transfer attributes of what is sent; the
 	// zero value is reliable and not secure.
 	Unreliable, Secure bool

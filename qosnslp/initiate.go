@@ -34,7 +34,7 @@ func (m *Machine) initiate(ev *Initiate) {
 			reject(wire.ReservationFailure, wire.ClassTransientFailure, "the SID was torn down a short while ago: choose another")
 			return
 		}
-		if _, ok := m.next(ev.SID); ev.MRI.Upstream && !ok {
+		if _, ok := m.next(ev.SID); ev.MRI.Upstream && !ok && ev.Flags&wire.Proxy == 0 {
 			reject(wire.NoPathState, wire.ClassTransientFailure, "no QUERY has made a path for it")
 			return
 		}
@@ -75,6 +75,7 @@ func (m *Machine) startInitiate(s *session, ev *Initiate) {
 	msg.QSPEC = ev.QSPEC
 	msg.Objects = ev.Extra
 	msg.BoundSessions, msg.PacketClassifier = ev.Bound, ev.PacketClassifier
+	msg.Flags = ev.Flags & wire.Proxy
 	if ev.brk {
 		msg.Flags |= wire.Break // RFC 5974 §5.4.2
 	}

@@ -18,6 +18,7 @@ type query struct {
 	last    bool  // this node answers it
 	hasRII  bool
 	init    bool // RESERVE-INIT: see receiver.go
+	proxied bool // this node is the P-QNE that it is scoped to
 
 	sid      gistwire.SID
 	nslpid   gistwire.NSLPID
@@ -100,7 +101,7 @@ func (m *Machine) queried(r *Received, msg *wire.Message) {
 		return
 	}
 	m.startQuery(&query{hasRII: msg.HasRII, init: init, rii: msg.RII, sid: r.SID, nslpid: r.NSLPID, msg: msg,
-		up: side{mri: r.MRI, sii: r.SII, peer: r.Peer}, last: msg.Flags&wire.Scoping != 0}, r.RecvMessage)
+		up: side{mri: r.MRI, sii: r.SII, peer: r.Peer}, last: msg.Flags&wire.Scoping != 0, proxied: m.proxies(msg)}, r.RecvMessage)
 }
 
 // startQuery: "When a QNE receives a QUERY message the QSPEC is passed to the
@@ -110,7 +111,7 @@ func (m *Machine) startQuery(q *query, in gist.RecvMessage) {
 	m.queryCount++
 	m.stats.Queries++
 	q.phase, q.giveUpAt = waitAdmit, m.after(m.cfg.HoldTimeout)
-	m.askQuery(q, Inspect, Question{Message: q.msg, In: in})
+	m.askQuery(q, Inspect, Question{Message: q.msg, In: in, Proxy: q.proxied})
 	m.armQuery(q)
 }
 
@@ -143,10 +144,10 @@ func (m *Machine) queryVerdict(q *query, v *Verdict) {
 		m.answerQuery(q, info, v)
 	case q.phase == waitCommit:
 		m.answerQuery(q, q.resp.InfoSpec, v)
-	case q.init && v.Last && !q.made:
+	case q.init && (v.Last || q.proxied) && !q.made:
 		m.acknowledge(q)
 		m.answerInvitation(q, v)
-	case v.Last || q.last:
+	case v.Last || q.last || q.proxied:
 		// "At the QNR, a RESPONSE message must be generated if the QUERY
 		// message includes an RII object." RFC 5974 §4.2
 		m.answerQuery(q, m.own(wire.ClassSuccess, wire.Acknowledgement), v)

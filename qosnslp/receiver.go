@@ -39,7 +39,7 @@ func (m *Machine) invite(ev *Invite) {
 		return
 	}
 	// "must not include the RII object": the RESERVE is the answer.
-	msg := &wire.Message{Type: wire.Query, MessageFlags: wire.ReserveInit, QSPEC: ev.QSPEC,
+	msg := &wire.Message{Type: wire.Query, MessageFlags: wire.ReserveInit, Flags: ev.Flags & wire.Proxy, QSPEC: ev.QSPEC,
 		PacketClassifier: ev.PacketClassifier, BoundSessions: ev.Bound, Objects: ev.Extra}
 	mri := ev.MRI
 	mri.Upstream = false
@@ -128,7 +128,7 @@ func (m *Machine) route(s *session, t *txn) {
 		return
 	}
 	t.down, t.routed = m.next(s.sid)
-	t.last = t.last || t.down.peer == Local
+	t.last = t.last || t.routed && t.down.peer == Local
 }
 
 // answerInvitation is what the QNI does: it "creates a RESERVE message, which
@@ -155,7 +155,7 @@ func (m *Machine) answerInvitation(q *query, v *Verdict) {
 		return // a repeat: the RESERVE is under way
 	}
 	m.initiate(&Initiate{SID: q.sid, NSLPID: q.nslpid, MRI: q.up.mri.Reverse(), QSPEC: v.QSPEC, Extra: v.Extra,
-		Bound: q.msg.BoundSessions, PacketClassifier: q.msg.PacketClassifier, brk: q.msg.Flags&wire.Break != 0})
+		Flags: q.msg.Flags, Bound: q.msg.BoundSessions, PacketClassifier: q.msg.PacketClassifier, brk: q.msg.Flags&wire.Break != 0})
 }
 
 // invited ends the QUERYs of this node's own that a RESERVE has answered.

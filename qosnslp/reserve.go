@@ -110,7 +110,7 @@ func (m *Machine) reserveFits(s *session, r *Received, msg *wire.Message) bool {
 		return false
 	}
 	switch {
-	case r.MRI.Upstream && !m.followsQuery(s, r) && !msg.Tears():
+	case r.MRI.Upstream && msg.Flags&wire.Proxy == 0 && !m.followsQuery(s, r) && !msg.Tears():
 		return refuse(wire.ClassTransientFailure, wire.NoPathState, "a receiver-initiated RESERVE where no QUERY has made a path")
 	case s != nil && r.MRI.Upstream != s.upstreamMRI().Upstream, s != nil && !s.last && s.down.peer == r.Peer && s.up.peer != r.Peer && s.state == installed:
 		// "an error indicating 'RESERVE received from wrong direction'
@@ -383,7 +383,8 @@ func (m *Machine) startReserve(s *session, kind txnKind, r *Received, msg *wire.
 		upRSN: msg.RSN, upPeriod: periodOf(msg), inSum: sumQSPEC(msg.QSPEC),
 		keep: msg.MessageFlags&wire.Replace == 0, move: s.moveOf(r),
 		up: side{mri: r.MRI, sii: r.SII, peer: r.Peer}, in: r.RecvMessage,
-		also: alsoOf(msg), forward: forwardOf(msg), last: msg.Flags&wire.Scoping != 0}
+		also: alsoOf(msg), forward: forwardOf(msg), last: msg.Flags&wire.Scoping != 0, proxied: m.proxies(msg)}
+	t.last = t.last || t.proxied
 	if kind == create {
 		t.rsn = s.takeRSN()
 	} else {
@@ -404,7 +405,7 @@ func (m *Machine) startReserve(s *session, kind txnKind, r *Received, msg *wire.
 
 func (m *Machine) askAdmit(s *session, t *txn, msg *wire.Message) {
 	t.giveUpAt = m.after(m.cfg.HoldTimeout)
-	q := Question{RSN: t.rsn, Upstream: t.up.peer, MRI: t.up.mri, In: t.in, Message: msg, Bound: m.bindings(msg), Move: t.move, Keep: t.keep}
+	q := Question{RSN: t.rsn, Upstream: t.up.peer, MRI: t.up.mri, In: t.in, Message: msg, Bound: m.bindings(msg), Proxy: t.proxied, Move: t.move, Keep: t.keep}
 	if t.routed && !t.last {
 		q.Downstream = t.down.peer
 	}

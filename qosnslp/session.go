@@ -124,14 +124,15 @@ func (p phase) String() string {
 // txn is the operational state of the request under way (RFC 5974 §5.2.1); a
 // session has at most one.
 type txn struct {
-	kind   txnKind
-	phase  phase
-	made   bool // the RII is ours: we retransmit, and the RESPONSE ends here
-	quiet  bool // upstream asked for no RESPONSE
-	last   bool // this node answers the RESERVE
-	routed bool // down is known, and not asked for
-	sent   bool // downstream has seen, or may have seen, the RESERVE
-	torn   bool // downstream was sent a TEAR after it
+	kind    txnKind
+	phase   phase
+	made    bool // the RII is ours: we retransmit, and the RESPONSE ends here
+	quiet   bool // upstream asked for no RESPONSE
+	last    bool // this node answers the RESERVE
+	proxied bool // because it is the P-QNE
+	routed  bool // down is known, and not asked for
+	sent    bool // downstream has seen, or may have seen, the RESERVE
+	torn    bool // downstream was sent a TEAR after it
 
 	move    Move
 	keep    bool // REPLACE is not set

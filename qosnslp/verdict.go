@@ -63,7 +63,7 @@ func (m *Machine) admitVerdict(s *session, t *txn, v *Verdict) {
 	}
 	if !t.routed {
 		t.down = side{mri: v.Next, peer: v.NextPeer}
-		t.down.mri.Upstream = false
+		t.down.mri.Upstream = t.up.mri.Upstream
 	}
 	t.qspec = v.QSPEC
 	if v.BoundMsgID != nil {
