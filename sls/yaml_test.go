@@ -221,10 +221,14 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("id: a\ncustomer: 1\nprovider: 2\n" + okTail))
 	f.Add([]byte("[{id: a, customer: 1, provider: 2, classes: [{class: AF11, relative: true}]}]"))
 	f.Add([]byte("a: &a [*a]"))
+	schema := compileSchema(f)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		list, err := Parse("fuzz", text)
 		if err != nil {
 			return
+		}
+		if err := checkDocuments(schema, text); err != nil {
+			t.Fatalf("the JSON Schema refuses what Parse takes: %v", err)
 		}
 		for _, s := range list {
 			b, err := json.Marshal(s)

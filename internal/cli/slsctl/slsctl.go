@@ -93,6 +93,7 @@ held (asked for, not yet answered).
 				Action:       remove,
 				BashComplete: id,
 			},
+			schemaCommand(),
 			cli.Completion("slsctl"),
 		},
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/interqos/interqos/internal/cli"
 	"github.com/interqos/interqos/internal/cli/clitest"
 	"github.com/interqos/interqos/node"
-	model "github.com/interqos/interqos/sls"
+	"github.com/interqos/interqos/sls"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
@@ -29,9 +29,10 @@ type fake struct {
 const gold = `id: as65001-as65002-gold
 customer: 65001
 provider: 65002
+classes: [{class: EF, cir: 100M}]
 `
 
-func sls() []*api.SLS {
+func twoSLSs() []*api.SLS {
 	return []*api.SLS{
 		{
 			Id: "as65001-as65002-gold", Version: 3, Customer: 65001, Provider: 65002, Status: "active",
@@ -58,10 +59,10 @@ func (f *fake) ApplySLS(_ context.Context, r *api.ApplyRequest, _ string) (*api.
 	}}, nil
 }
 
-func (f *fake) ListSLS(context.Context) ([]*api.SLS, error) { return sls(), nil }
+func (f *fake) ListSLS(context.Context) ([]*api.SLS, error) { return twoSLSs(), nil }
 
 func (f *fake) ShowSLS(_ context.Context, id string) (*api.SLS, error) {
-	for _, s := range sls() {
+	for _, s := range twoSLSs() {
 		if s.GetId() == id {
 			return s, nil
 		}
@@ -107,6 +108,9 @@ func TestOutput(t *testing.T) {
 		"delete.txt":      {"delete", "a", "b"},
 		"help.txt":        {"--help"},
 		"help-apply.txt":  {"apply", "--help"},
+		"schema.json":     {"schema", "json"},
+		"schema.yang":     {"schema", "yang"},
+		"yang-data.json":  {"schema", "yang-data", "-"},
 		"completion.bash": {"completion", "bash"},
 		"completion.zsh":  {"completion", "zsh"},
 		"completion.fish": {"completion", "fish"},
@@ -165,9 +169,13 @@ func TestFailures(t *testing.T) {
 		"two ids":       {[]string{"show", "x", "y"}, 2, `slsctl show: "y" is one argument too many; see slsctl show --help`},
 		"time":          {[]string{"usage", "--at", "tomorrow"}, 2, `--at "tomorrow": expected a time in RFC 3339, e.g. 2027-01-01T20:00:00Z`},
 		"format":        {[]string{"list", "-o", "xml"}, 2, `--output "xml": expected table, json or yaml`},
-		"no command":    {nil, 2, "which command? One of apply, list, show, usage, delete, completion; see slsctl --help"},
+		"no command":    {nil, 2, "which command? One of apply, list, show, usage, delete, schema, completion; see slsctl --help"},
 		"wrong command": {[]string{"aply"}, 2, `slsctl has no command "aply": did you mean apply?`},
 		"wrong option":  {[]string{"list", "--al"}, 2, "there is no option -al; see slsctl list --help"},
+		"no language":   {[]string{"schema"}, 2, "slsctl schema: which language: json, yang or yang-data? See slsctl schema --help"},
+		"language":      {[]string{"schema", "xsd"}, 2, `slsctl schema: "xsd" is not json, yang or yang-data`},
+		"data of what":  {[]string{"schema", "yang-data"}, 2, "slsctl schema yang-data: which file? E.g. slsctl schema yang-data gold.yaml"},
+		"too much":      {[]string{"schema", "yang", "x"}, 2, `slsctl schema: "x" is one argument too many; see slsctl schema --help`},
 		"shell":         {[]string{"completion", "tcsh"}, 2, `slsctl completion: "tcsh" is not bash, zsh or fish`},
 		"socket":        {[]string{"list", "--socket", "nowhere"}, 2, `--socket "nowhere": expected unix:PATH or HOST:PORT`},
 		"TCP":           {[]string{"list", "--socket", "127.0.0.1:1"}, 2, "--socket 127.0.0.1:1: over TCP the API needs --cert, --key and --ca"},
@@ -198,7 +206,7 @@ func TestExampleInHelp(t *testing.T) {
 			example.WriteString(text)
 		}
 	}
-	list, err := model.Parse("help", []byte(example.String()))
+	list, err := sls.Parse("help", []byte(example.String()))
 	if err != nil || len(list) != 1 {
 		t.Errorf("%v, %v\n%s", list, err, example.String())
 	}

@@ -2,7 +2,7 @@
 
 function __fish_slsctl_no_subcommand --description 'Test if there has been any subcommand yet'
     for i in (commandline -opc)
-        if contains -- $i apply list show usage delete completion
+        if contains -- $i apply list show usage delete schema completion
             return 1
         end
     end
@@ -31,6 +31,8 @@ complete -r -c slsctl -n '__fish_slsctl_no_subcommand' -a 'usage' -d 'show what 
 complete -c slsctl -n '__fish_seen_subcommand_from usage' -f -l at -r -d '`TIME` in RFC 3339, e.g. 2027-01-01T20:00:00Z (default: now)'
 complete -c slsctl -n '__fish_seen_subcommand_from delete' -f -l help -s h -d 'show help'
 complete -r -c slsctl -n '__fish_slsctl_no_subcommand' -a 'delete' -d 'delete SLSs'
+complete -c slsctl -n '__fish_seen_subcommand_from schema' -f -l help -s h -d 'show help'
+complete -r -c slsctl -n '__fish_slsctl_no_subcommand' -a 'schema' -d 'print the form of an SLS as JSON Schema or YANG'
 complete -c slsctl -n '__fish_seen_subcommand_from completion' -f -l help -s h -d 'show help'
 complete -r -c slsctl -n '__fish_slsctl_no_subcommand' -a 'completion' -d 'print the completion script for a shell'
 complete -c slsctl -n '__fish_seen_subcommand_from completion' -f -l help -s h -d 'show help'
