@@ -56,8 +56,17 @@ type Config struct {
 	// SLSName says under which name an SLS is shown to other domains
 	// (DOMAIN-RECORDS, "as the domain chooses to show it"); nil: its id.
 	SLSName func(id string) string
+	// Path is what this domain adds to a path, where the SLS that a flow comes in
+	// by says nothing; zero values are not known.
+	Path PathBounds
 	// Records signs what this domain says in DOMAIN-RECORDS; nil: unsigned.
 	Records *RecordSigner
+}
+
+// PathBounds are bounds of what a domain adds to a flow's path.
+type PathBounds struct {
+	Latency, Jitter time.Duration // mean, and the 99.9 % quantile above the least
+	Loss, Errors    float64       // ratios of packets lost, and damaged
 }
 
 // Event is something that happened to a Machine.

@@ -40,6 +40,9 @@ type Terms struct {
 	PreviousEgress, Ingress netip.Addr
 	Egress, NextIngress     netip.Addr
 	Priority                uint8
+	// Times are when it is for, Unix seconds, sorted and disjoint; nil: from the
+	// commit on until it is released.
+	Times []qspec.Interval
 	// Inside is the DSCP that its packets have in this domain: the SLS's, or
 	// the class itself.
 	Inside sls.Class
@@ -70,14 +73,20 @@ type attempt struct {
 	ticket  uint64 // of the question that is open; 0: none
 	version uint32
 	step    step
-	offered bool // the driver's offer was taken up once already
+	lowered bool // the driver's offer was taken up once already
+	// reverse: the RESERVE travels against the flow, over the path of a QUERY.
+	reverse bool
+	// rerouted: ask.local is what went downstream before, with our share in it.
+	rerouted bool
 
 	hasRII bool
 	rii    uint32 // of the RESERVE: what our record is signed for
 
-	upstream, downstream uint32
+	upstream, downstream uint32 // of the flow
 	ask                  ask
 	terms                Terms
+	open                 []qspec.Interval // of a QUERY's times: when there is anything; nil: always
+	bounds               PathBounds       // of the SLS with the upstream domain
 
 	since time.Time     // when the open question came
 	spent time.Duration // in this domain, before that
@@ -106,6 +115,14 @@ func (a *attempt) state() State {
 	return Reserved
 }
 
+// next is the AS that the message goes on to; 0: none.
+func (a *attempt) next() uint32 {
+	if a.reverse {
+		return a.upstream
+	}
+	return a.downstream
+}
+
 // admit is the flow of interdomain-qosm §6 up to the verdict: authenticate →
 // SLS → policy → hold → intra-domain hold → next domain, or the flow's end.
 func (m *Machine) admit(now time.Time, s *session, q *qosnslp.Question) {
@@ -115,6 +132,9 @@ func (m *Machine) admit(now time.Time, s *session, q *qosnslp.Question) {
 	a := &attempt{
 		serial: m.nextSerial(), ticket: q.Ticket, version: q.RSN,
 		upstream: uint32(q.Upstream), since: now,
+	}
+	if q.MRI.Upstream {
+		a.reverse, a.upstream, a.downstream = true, uint32(q.Downstream), uint32(q.Upstream)
 	}
 	if q.Upstream != qosnslp.Stranger { // who makes nobody sign
 		a.answers(q.Message)
@@ -126,13 +146,20 @@ func (m *Machine) admit(now time.Time, s *session, q *qosnslp.Question) {
 		return
 	}
 	var no *refusal
-	if a.ask, no = m.read(q); no != nil {
+	if a.ask, no = m.read(now, q, qspec.InReserve); no == nil {
+		a.terms, no = a.ask.terms(now)
+	}
+	if no != nil {
 		m.refuseUnknown(now, s, a, no)
 		return
 	}
-	a.terms = a.ask.terms()
-	if no = m.enter(a, q); no == nil {
-		no = m.leave(a, q.MRI.Flow.Destination.Addr())
+	switch {
+	case a.reverse:
+		no = m.along(a, q)
+	default:
+		if no = m.enter(a, q); no == nil {
+			no = m.leave(a, q.MRI.Flow.Destination.Addr())
+		}
 	}
 	m.sessions[q.SID] = s
 	s.attempt = a
@@ -143,7 +170,7 @@ func (m *Machine) admit(now time.Time, s *session, q *qosnslp.Question) {
 	if a.upstream != 0 {
 		m.hold(s, a, sls.Inbound)
 	} else {
-		m.holdOut(s, a)
+		m.holdOut(now, s, a)
 	}
 }
 
@@ -170,6 +197,34 @@ func (m *Machine) enter(a *attempt, q *qosnslp.Question) *refusal {
 		return unauthorized("Egress ID names %s, the neighbour's interface there is %s", egress.Addr, b.Neighbor)
 	}
 	a.terms.PreviousEgress, a.terms.Ingress = b.Neighbor, b.External
+	return nil
+}
+
+// along checks a RESERVE that travels against the flow: it comes over the border
+// that its QUERY left by, so that border's ids are the ones that this domain wrote
+// into the QUERY, and it goes on over the one that the QUERY came in by.
+func (m *Machine) along(a *attempt, q *qosnslp.Question) *refusal {
+	if a.downstream != 0 {
+		b := m.byNeighbor[q.MRI.Ingress]
+		egress, _ := a.ask.local.Egress()
+		ingress, _ := a.ask.local.Ingress()
+		switch {
+		case b == nil || b.NeighborAS != a.downstream || b.External != q.MRI.Egress:
+			return unauthorized("no border of ours leads from %s to %s of AS%d", q.MRI.Egress, q.MRI.Ingress, a.downstream)
+		case egress != qspec.BorderID{AS: m.cfg.AS, Addr: b.External}:
+			return unauthorized("Egress ID names AS%d and %s, its QUERY left by %s", egress.AS, egress.Addr, b.External)
+		case ingress != qspec.BorderID{AS: a.downstream, Addr: b.Neighbor}:
+			return unauthorized("Ingress ID names AS%d and %s, its QUERY went to %s of AS%d", ingress.AS, ingress.Addr, b.Neighbor, a.downstream)
+		}
+		a.terms.Egress, a.terms.NextIngress = b.External, b.Neighbor
+	}
+	if a.upstream != 0 {
+		b := m.byExternal[q.DownstreamMRI.Ingress]
+		if b == nil || b.NeighborAS != a.upstream {
+			return unauthorized("no border of ours at %s faces AS%d", q.DownstreamMRI.Ingress, a.upstream)
+		}
+		a.terms.PreviousEgress, a.terms.Ingress = b.Neighbor, b.External
+	}
 	return nil
 }
 
@@ -232,7 +287,7 @@ func (m *Machine) hold(s *session, a *attempt, leg sls.Leg) {
 		Source: a.terms.Flow.Source, Destination: a.terms.Flow.Destination,
 		Class: a.terms.Class, Relative: a.terms.Relative,
 		Rate: a.terms.Rate, MinRate: a.terms.MinRate, Peak: a.terms.Peak, Burst: a.terms.Burst,
-		Priority: min(a.terms.Priority, maxPriority),
+		Priority: min(a.terms.Priority, maxPriority), Intervals: a.terms.intervals(),
 	}
 	a.ask.priorities(&r)
 	if leg == sls.Inbound {
@@ -247,11 +302,11 @@ func (m *Machine) hold(s *session, a *attempt, leg sls.Leg) {
 	m.do(SLSHold{Ref: a.ref(s), Request: r})
 }
 
-func (m *Machine) holdOut(s *session, a *attempt) {
+func (m *Machine) holdOut(now time.Time, s *session, a *attempt) {
 	if a.downstream != 0 {
 		m.hold(s, a, sls.Outbound)
 	} else {
-		m.holdDriver(s, a)
+		m.holdDriver(now, s, a)
 	}
 }
 
@@ -269,15 +324,16 @@ func (m *Machine) slsHeld(now time.Time, s *session, a *attempt, e SLSHeld) {
 	}
 	if a.step == holdingIn {
 		a.terms.SLSIn = e.Grant.SLS
+		a.bounds = PathBounds{Latency: e.Grant.Delay, Jitter: e.Grant.Jitter, Loss: e.Grant.Loss}
 		a.agreed(&e.Grant)
-		m.holdOut(s, a)
+		m.holdOut(now, s, a)
 		return
 	}
 	a.terms.SLSOut = e.Grant.SLS
 	if a.upstream == 0 {
 		a.agreed(&e.Grant)
 	}
-	m.holdDriver(s, a)
+	m.holdDriver(now, s, a)
 }
 
 // agreed takes over what an SLS says of the traffic inside this domain. The one
@@ -303,15 +359,54 @@ func (a *attempt) agreed(g *sls.Grant) {
 	}
 }
 
-func (m *Machine) holdDriver(s *session, a *attempt) {
+// holdDriver asks the domain's own network, unless the path is not good enough
+// already: what accumulates does not get better on the way.
+func (m *Machine) holdDriver(now time.Time, s *session, a *attempt) {
+	if q, err := m.offer(a); err != nil {
+		m.refuse(now, s, a, cannotMeet(&q, err))
+		return
+	}
 	a.step = holdingDriver
 	m.do(DriverHold{Ref: a.ref(s), Request: a.terms.request(s.sid, a.version)})
 }
 
+// cannotMeet is the refusal of what QSPEC arithmetic has found short: q has the
+// flags (RFC 5975 §4.2.4).
+func cannotMeet(q *qspec.QSPEC, err error) *refusal {
+	no := qspecRefusal(err)
+	answer := q.RespondRefusal()
+	no.answer = answer.Append(nil)
+	return no
+}
+
+// intervals are the times as a ledger takes them.
+func (t *Terms) intervals() []sls.Interval {
+	if len(t.Times) == 0 {
+		return nil
+	}
+	list := make([]sls.Interval, len(t.Times))
+	for i, x := range t.Times {
+		list[i] = sls.Interval{From: time.Unix(x.Start, 0), Until: time.Unix(x.End, 0)}
+	}
+	return list
+}
+
+// End is when a booking is over; zero: it is none.
+func (t *Terms) End() time.Time {
+	if len(t.Times) == 0 {
+		return time.Time{}
+	}
+	return time.Unix(t.Times[len(t.Times)-1].End, 0)
+}
+
 // request is what the intra-domain controller is asked for.
 func (t *Terms) request(sid wire.SID, version uint32) intradomain.Request {
+	var times []intradomain.Interval
+	for _, x := range t.Times {
+		times = append(times, intradomain.Interval{From: time.Unix(x.Start, 0), Until: time.Unix(x.End, 0)})
+	}
 	return intradomain.Request{
-		ID: intradomain.ID(sid), Version: version,
+		ID: intradomain.ID(sid), Version: version, Times: times,
 		Ingress: t.Ingress, Egress: t.Egress, Flow: t.Flow,
 		QoS: intradomain.QoS{
 			Class: uint8(t.Class), DSCP: uint8(t.Inside), CIR: t.Rate, PIR: max(t.Peak, t.Rate), CBS: t.Burst, PBS: t.Burst,
@@ -347,12 +442,12 @@ func (m *Machine) driverHeld(now time.Time, s *session, a *attempt, err error) {
 	case err == nil:
 		a.step = held
 		m.accept(now, s, a)
-	case errors.As(err, &no) && !a.offered && no.Offer >= a.terms.MinRate && no.Offer < a.terms.Rate && no.Offer > 0:
+	case errors.As(err, &no) && !a.lowered && no.Offer >= a.terms.MinRate && no.Offer < a.terms.Rate && no.Offer > 0:
 		// A domain that has less lowers QoS Available and goes on; only below
 		// Minimum QoS does it refuse (interdomain-qosm §2).
-		a.offered = true
+		a.lowered = true
 		a.terms.Rate = no.Offer
-		m.holdDriver(s, a)
+		m.holdDriver(now, s, a)
 	case errors.As(err, &no):
 		m.refuse(now, s, a, &refusal{
 			info:    failure(nslpwire.ClassQoSModelError, CodeIntraDomain).info,
@@ -369,11 +464,20 @@ func (m *Machine) driverHeld(now time.Time, s *session, a *attempt, err error) {
 
 // accept gives the verdict on an Admit: everything is held.
 func (m *Machine) accept(now time.Time, s *session, a *attempt) {
-	v := qosnslp.Verdict{Ticket: a.close(now), Accept: true, Last: a.downstream == 0}
+	q, err := m.offer(a)
+	if err != nil {
+		m.dropDriver(s.sid, a.version)
+		m.refuse(now, s, a, cannotMeet(&q, err))
+		return
+	}
+	v := qosnslp.Verdict{Ticket: a.close(now), Accept: true, Last: a.next() == 0}
 	if !v.Last {
-		v.NextPeer = qosnslp.Peer(a.downstream)
-		v.Next = wire.MRI{Method: wire.OffPath, Flow: a.terms.Flow, Egress: a.terms.Egress, Ingress: a.terms.NextIngress}
-		v.QSPEC = m.forwardQSPEC(a)
+		v.NextPeer = qosnslp.Peer(a.next())
+		if !a.reverse { // whose path is known
+			v.Next = wire.MRI{Method: wire.OffPath, Flow: a.terms.Flow, Egress: a.terms.Egress, Ingress: a.terms.NextIngress}
+		}
+		m.mark(a, &q)
+		v.QSPEC = q.Append(make([]byte, 0, 256))
 	}
 	m.do(Answer{v})
 }
@@ -385,6 +489,7 @@ type refusal struct {
 	early   time.Time
 	sls     string // the SLS that said no
 	why     string // for the log
+	answer  []byte // the RESPONSE's QSPEC, where it is known; nil: see refusedQSPEC
 }
 
 func failure(c nslpwire.ErrorClass, code uint8) *refusal {
@@ -428,7 +533,7 @@ func (m *Machine) refuseUnknown(now time.Time, s *session, a *attempt, no *refus
 	rec := m.record(a, nslpwire.VerdictRefused, no)
 	m.do(Answer{qosnslp.Verdict{
 		Ticket: ticket, Info: no.info,
-		ResponseQSPEC: refusedQSPEC(a, no.largest),
+		ResponseQSPEC: refusedQSPEC(a, no),
 		Extra:         m.appendRecord(nil, s.sid, a, rec),
 	}})
 }

@@ -181,7 +181,7 @@ func (m *Machine) dropped(now time.Time, s *session, a *attempt) {
 		return
 	}
 	verdict := nslpwire.VerdictReleased
-	if len(a.reply.extra) == 0 && a.downstream != 0 {
+	if len(a.reply.extra) == 0 && a.next() != 0 {
 		verdict = nslpwire.VerdictNoAnswer
 	}
 	m.do(Answer{qosnslp.Verdict{

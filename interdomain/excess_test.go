@@ -3,6 +3,7 @@ package interdomain
 import (
 	"encoding/hex"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -144,7 +145,7 @@ func TestRestartKeepsExcessAndInsideDSCP(t *testing.T) {
 
 // golden is a committed reservation of AS65002 as it is stored.
 const golden = `
-02 76 2e 03 2c 03 0e              # version; has protocol, traffic, SPI, both ports, label not; EF, priority 3; inside 44, re-mark to AF13
+03 76 2e 03 2c 03 0e              # version; has protocol, traffic, SPI, both ports, label not; EF, priority 3; inside 44, re-mark to AF13
 0000fde9 0000fdeb                 # from AS65001, to AS65003
 0000000000000064 0000000000000032 # rate 100, least 50 octets/s
 00000000000000c8 00000000000005dc # peak 200 octets/s, burst 1500 octets
@@ -154,6 +155,7 @@ const golden = `
 04 0a01000a 20 04 0a03000a 20     # 10.1.0.10/32, 10.3.0.10/32
 11 2e 00000000 00000007           # UDP, DSCP 46, flow label, SPI 7
 0fa0 1389                         # ports 4000, 5001
+01 0000000000000001 0000000000000002 # one interval
 `
 
 func TestDomainStateGolden(t *testing.T) {
@@ -176,13 +178,13 @@ func TestDomainStateGolden(t *testing.T) {
 		},
 		Class: 46, Rate: 100, MinRate: 50, Peak: 200, Burst: 1500, SLSIn: "west", SLSOut: "east",
 		PreviousEgress: addr("192.0.2.1"), Ingress: addr("192.0.2.2"), Egress: addr("192.0.2.5"), NextIngress: addr("192.0.2.6"),
-		Priority: 3, Inside: 44, Excess: intradomain.Excess{Treatment: intradomain.ExcessRemark, DSCP: 14},
+		Priority: 3, Inside: 44, Times: []qspec.Interval{{Start: 1, End: 2}}, Excess: intradomain.Excess{Treatment: intradomain.ExcessRemark, DSCP: 14},
 	}
 	if got := encodeDomain(65001, 65003, &terms); string(got) != string(want) {
 		t.Errorf("encoded\n%x\nwant\n%x", got, want)
 	}
 	up, down, got, err := decodeDomain(want)
-	if err != nil || up != 65001 || down != 65003 || got != terms {
+	if err != nil || up != 65001 || down != 65003 || !reflect.DeepEqual(got, terms) {
 		t.Errorf("decoded %d, %d, %+v, %v\nwant %+v", up, down, got, err, terms)
 	}
 }

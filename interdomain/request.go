@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"time"
 
 	"github.com/interqos/interqos/gist/wire"
 	"github.com/interqos/interqos/intradomain"
@@ -13,46 +15,81 @@ import (
 	"github.com/interqos/interqos/sls"
 )
 
-// ask is what a RESERVE asks of this domain.
+// ask is what a RESERVE or QUERY asks of this domain.
 type ask struct {
 	flow wire.Flow
+	// in is the message that local travels in.
+	in qspec.Message
 	// local is the Local QSPEC: as received or, at the first QNE, made of
 	// the Initiator's (interdomain-qosm §2).
 	local    qspec.QSPEC
 	snapshot []byte // of qosnslp, from the Commit question
 }
 
-// read takes a RESERVE's QSPEC apart.
-func (m *Machine) read(q *qosnslp.Question) (ask, *refusal) {
-	a := ask{flow: q.MRI.Flow}
+// supported are the parameters that are acted on, or carried as what they are. Of
+// the others, N tells (RFC 5975 §4.2.2).
+const supported = qspec.AllParams
+
+var unsupported = qspec.SetOf(qspec.SlackTermID, qspec.RPHID, qspec.DSTEClassID, qspec.RestorationID)
+
+// read takes the QSPEC of a RESERVE or a QUERY apart.
+func (m *Machine) read(now time.Time, q *qosnslp.Question, in qspec.Message) (ask, *refusal) {
+	a := ask{flow: q.MRI.Flow, in: in}
 	if q.Message == nil || q.Message.QSPEC == nil {
 		return a, failure(nslpwire.ClassTransientFailure, nslpwire.FullQSPECRequired)
 	}
 	var err error
 	if a.local, err = qspec.Parse(q.Message.QSPEC); err != nil {
-		return a, qspecRefusal(err)
-	}
-	if q.Upstream == qosnslp.Local {
-		if err = a.local.Check(qspec.InReserve); err == nil {
-			a.local, err = qspec.Encapsulate(&a.local, qspec.InReserve)
-		}
-		if err != nil {
-			return a, qspecRefusal(err)
-		}
-	}
-	if no := a.check(q.Upstream != qosnslp.Local); no != nil {
+		no := qspecRefusal(err)
+		no.answer = qspec.Erroneous(q.Message.QSPEC) // RFC 5975 §4.2.4
 		return a, no
 	}
-	return a, nil
+	if q.Upstream == qosnslp.Local {
+		if err = a.encapsulate(now); err != nil {
+			no := qspecRefusal(err)
+			answer := a.local.Refusal()
+			no.answer = answer.Append(nil)
+			return a, no
+		}
+	}
+	no := a.check(q.Upstream != qosnslp.Local, q.MRI.Upstream)
+	if no != nil && no.answer == nil && a.local.Failed() {
+		answer := a.local.RespondRefusal()
+		no.answer = answer.Append(nil)
+	}
+	return a, no
+}
+
+// encapsulate is what the first QNE does with the Initiator's QSPEC: a Local QSPEC
+// around it, in which times from the request on are absolute.
+//
+// RFC 5975 §4.1
+func (a *ask) encapsulate(now time.Time) error {
+	if err := a.local.Check(a.in); err != nil {
+		return err
+	}
+	local, err := qspec.Encapsulate(&a.local, a.in)
+	if err != nil {
+		return err
+	}
+	a.local = local
+	return a.local.ResolveTimes(now.Unix())
 }
 
 // check says whether this node can serve what the QSPEC asks for.
-func (a *ask) check(fromPeer bool) *refusal {
+func (a *ask) check(fromPeer, upstream bool) *refusal {
 	l := &a.local
-	if !l.Local || l.Type != qspec.TypeInterDomain || l.Sequence != qspec.SenderInitiated {
-		return incompatible("QSPEC type %d, sequence %d, local %t: want a Local QSPEC of type %d, sequence 0", l.Type, l.Sequence, l.Local, qspec.TypeInterDomain)
+	sequences := []qspec.MessageSequence{qspec.SenderInitiated}
+	switch {
+	case a.in == qspec.InQuery:
+		sequences = []qspec.MessageSequence{qspec.ReceiverInitiated, qspec.ResourceQuery}
+	case upstream:
+		sequences[0] = qspec.ReceiverInitiated
 	}
-	if err := l.Check(qspec.InReserve); err != nil {
+	if !l.Local || l.Type != qspec.TypeInterDomain || !slices.Contains(sequences, l.Sequence) {
+		return incompatible("QSPEC type %d, sequence %d, local %t: want a Local QSPEC of type %d, sequence %d", l.Type, l.Sequence, l.Local, qspec.TypeInterDomain, sequences)
+	}
+	if err := l.Check(a.in); err != nil {
 		return qspecRefusal(err)
 	}
 	_, hasEgress := l.Egress()
@@ -60,45 +97,73 @@ func (a *ask) check(fromPeer bool) *refusal {
 	if fromPeer && (!hasEgress || !hasIngress) {
 		return incompatible("QoS Available without Egress ID or Ingress ID")
 	}
-	for _, p := range []*qspec.Params{&l.Desired, &l.Available, &l.Minimum} {
-		for _, x := range p.Extra {
-			if x.Must {
-				return incompatible("parameter %d must be understood, and is not", x.ID)
-			}
-		}
-		if p.Has.Has(qspec.AbsoluteTimeID) || p.Has.Has(qspec.RelativeTimeID) {
-			// M=1: a node that doesn't know it must not book for now.
-			return incompatible("time specifications are not supported yet")
-		}
+	if l.Failed() { // RFC 5975 §4.2.4
+		return qspecRefusal(&qspec.Error{Class: qspec.ClassTransientFailure, Code: qspec.CodeReservationFailure, Object: qspec.NoObject,
+			Err: errors.New("a node before this one has set an E flag")})
 	}
-	d := &l.Desired
-	switch {
-	case d.Has.Has(qspec.TMOD1ID):
-	case d.Has.Has(qspec.PHBClassID): // relative QoS
-	default:
-		return incompatible("QoS Desired has neither TMOD-1 nor PHB Class")
+	if err := l.MarkUnsupported(supported &^ unsupported); err != nil {
+		return qspecRefusal(err)
 	}
-	if d.Has.Has(qspec.PHBClassID) {
-		if _, ok := d.PHB.DSCP(); !ok {
-			return incompatible("PHB Class %#04x is not a standard PHB", uint16(d.PHB))
+	d := a.wanted()
+	if !d.Has.Has(qspec.TMOD1ID) && !d.Has.Has(qspec.PHBClassID) && !d.Has.Has(qspec.Y1541ClassID) {
+		return incompatible("neither TMOD-1 nor PHB Class nor Y.1541 QoS Class is asked for")
+	}
+	if _, ok := a.class(); !ok {
+		id := qspec.PHBClassID
+		if !d.Has.Has(id) {
+			id = qspec.Y1541ClassID
 		}
+		d.SetFailed(qspec.SetOf(id))
+		return incompatible("the class that is asked for has no standard PHB: %v", d)
 	}
 	return nil
 }
 
-// terms is what the ledger and the driver will be asked for.
-func (a *ask) terms() Terms {
-	t := Terms{Flow: a.flow, Priority: a.local.Desired.AdmissionPriority()}
-	if dscp, ok := a.local.DSCP(); ok {
-		t.Class, t.Inside = sls.Class(dscp), sls.Class(dscp)
+// wanted is the object that says what is asked for: QoS Desired, and in a QUERY for
+// resources QoS Available.
+func (a *ask) wanted() *qspec.Params {
+	if a.local.Desired.Empty() {
+		return &a.local.Available
 	}
-	if d := &a.local.Desired; d.Has.Has(qspec.ExcessID) {
+	return &a.local.Desired
+}
+
+// class returns the DSCP of the PHB that is asked for, or of that which goes with
+// the Y.1541 class; best effort where neither is. RFC 5976 §2.1
+func (a *ask) class() (sls.Class, bool) {
+	d := a.wanted()
+	phb := d.PHB
+	switch {
+	case d.Has.Has(qspec.PHBClassID):
+	case d.Has.Has(qspec.Y1541ClassID):
+		var ok bool
+		if phb, ok = qspec.Y1541PHB(d.Y1541); !ok {
+			return 0, false
+		}
+	default:
+		return sls.BE, true
+	}
+	dscp, ok := phb.DSCP()
+	return sls.Class(dscp), ok
+}
+
+// terms is what the ledger and the driver will be asked for.
+func (a *ask) terms(now time.Time) (Terms, *refusal) {
+	d := a.wanted()
+	t := Terms{Flow: a.flow, Priority: d.AdmissionPriority()}
+	t.Class, _ = a.class()
+	t.Inside = t.Class
+	if d.Has.Has(qspec.ExcessID) {
 		t.Excess = excessOf(d.Excess)
+	}
+	var no *refusal
+	if t.Times, no = a.times(now); no != nil {
+		return t, no
 	}
 	traffic, ok := a.local.Traffic()
 	if !ok {
 		t.Relative = true
-		return t
+		return t, nil
 	}
 	t.Rate = min(traffic.CIR, sls.MaxRate)
 	t.MinRate = min(max(a.local.LeastRate(), 1), t.Rate) // 0: any reduction will do
@@ -106,8 +171,46 @@ func (a *ask) terms() Terms {
 	if traffic.PIR != qspec.Unlimited {
 		t.Peak = min(traffic.PIR, sls.MaxRate)
 	}
-	return t
+	return t, nil
 }
+
+// times are the intervals that are asked for, without those that are over: what
+// QoS Available still has of them, or else all of QoS Desired's; of a weekly window
+// its occurrences in them. nil: from now on.
+func (a *ask) times(now time.Time) ([]qspec.Interval, *refusal) {
+	p := &a.local.Available
+	if !p.Has.Has(qspec.AbsoluteTimeID) {
+		p = a.wanted()
+	}
+	if !p.Has.Has(qspec.AbsoluteTimeID) {
+		return nil, nil
+	}
+	refuse := func(id qspec.ParameterID, format string, args ...any) ([]qspec.Interval, *refusal) {
+		p.SetFailed(qspec.SetOf(id))
+		no := failure(nslpwire.ClassTransientFailure, nslpwire.ReservationFailure)
+		no.why = fmt.Sprintf(format, args...)
+		answer := a.local.RespondRefusal()
+		no.answer = answer.Append(nil)
+		return nil, no
+	}
+	ahead := qspec.Intersect(p.Absolute, []qspec.Interval{{Start: now.Unix(), End: math.MaxInt64}})
+	if len(ahead) > 0 && ahead[len(ahead)-1].End > lastSecond {
+		return refuse(qspec.AbsoluteTimeID, "the times asked for end after the year 9999")
+	}
+	if p.Has.Has(qspec.RelativeTimeID) && p.Relative.Kind == qspec.Weekly {
+		ahead = p.Relative.Windows(ahead, sls.MaxIntervals+1)
+		if len(ahead) > sls.MaxIntervals {
+			return refuse(qspec.RelativeTimeID, "the weekly window has more than %d occurrences in the times asked for", sls.MaxIntervals)
+		}
+	}
+	if len(ahead) == 0 {
+		return refuse(qspec.AbsoluteTimeID, "nothing of the times asked for is left")
+	}
+	return ahead, nil
+}
+
+// lastSecond is the last one of the year 9999, as far as ledgers count.
+const lastSecond = 253402300799
 
 // excessOf puts an Excess Treatment that has been checked into the controller's
 // words.
@@ -127,16 +230,80 @@ func excessOf(x qspec.Excess) intradomain.Excess {
 	return intradomain.Excess{}
 }
 
-// forwardQSPEC is the QSPEC for the next domain: QoS Available lowered to what
-// this one holds, its own egress and the next one's ingress.
-func (m *Machine) forwardQSPEC(a *attempt) []byte {
+// offer brings what this domain holds into the QSPEC: rate and times, and its share
+// of what accumulates along the path. Of what it does not know of itself, N tells.
+// The error is a *qspec.Error: it cannot be met.
+//
+// RFC 5975 §4.2, RFC 5975 §4.3
+func (m *Machine) offer(a *attempt) (qspec.QSPEC, error) {
 	q := a.ask.local
+	var share qspec.Params
 	if !a.terms.Relative {
-		q.OfferRate(a.terms.Rate)
+		share = qspec.RateShare(a.terms.Rate)
+	}
+	known := supported &^ unsupported
+	if !a.rerouted {
+		known = m.pathShare(a, &share)
+	}
+	if len(a.terms.Times) > 0 {
+		share.Has |= qspec.SetOf(qspec.AbsoluteTimeID)
+		if share.Absolute = a.open; share.Absolute == nil {
+			share.Absolute = a.ask.wanted().Absolute // all of it is held, or else there is no offer
+		}
+	}
+	err := q.Admit(a.ask.in, known, &share)
+	return q, err
+}
+
+// pathShare fills in what this domain adds to the path: what the SLS with the
+// upstream domain promises, or else what the domain says of itself. It returns the
+// parameters that the domain can serve.
+func (m *Machine) pathShare(a *attempt, share *qspec.Params) qspec.ParamSet {
+	p := m.cfg.Path
+	if a.bounds.Latency > 0 {
+		p.Latency = a.bounds.Latency
+	}
+	if a.bounds.Jitter > 0 {
+		p.Jitter = a.bounds.Jitter
+	}
+	if a.bounds.Loss > 0 {
+		p.Loss = a.bounds.Loss
+	}
+	known := supported &^ unsupported
+	for _, x := range []struct {
+		id  qspec.ParameterID
+		has bool
+	}{
+		{qspec.PathLatencyID, p.Latency > 0}, {qspec.PathJitterID, p.Jitter > 0}, {qspec.PathPLRID, p.Loss > 0}, {qspec.PathPERID, p.Errors > 0},
+	} {
+		if x.has {
+			share.Has |= qspec.SetOf(x.id)
+		} else {
+			known &^= qspec.SetOf(x.id)
+		}
+	}
+	share.PathLatency = micros(p.Latency)
+	// Only the quantile is agreed; the other two are not known, and N says so.
+	share.PathJitter = qspec.PathJitter{P999: micros(p.Jitter), Variance: qspec.Indeterminate, MinLatency: qspec.Indeterminate}
+	share.PathPLR, share.PathPER = float32(p.Loss), float32(p.Errors)
+	return known
+}
+
+func micros(d time.Duration) uint32 {
+	return uint32(min(max(d.Microseconds(), 0), int64(qspec.Indeterminate)-1))
+}
+
+// mark writes the border towards where the message goes next: this domain's egress
+// and the next one's ingress, and in a RESERVE that travels upstream the same two of
+// the border that its QUERY came in by.
+func (m *Machine) mark(a *attempt, q *qspec.QSPEC) {
+	if a.reverse {
+		q.SetEgress(qspec.BorderID{AS: a.upstream, Addr: a.terms.PreviousEgress})
+		q.SetIngress(qspec.BorderID{AS: m.cfg.AS, Addr: a.terms.Ingress})
+		return
 	}
 	q.SetEgress(qspec.BorderID{AS: m.cfg.AS, Addr: a.terms.Egress})
 	q.SetIngress(qspec.BorderID{AS: a.downstream, Addr: a.terms.NextIngress})
-	return q.Append(make([]byte, 0, 256))
 }
 
 // reserved reads what the path has reserved from the RESPONSE, in octets per
@@ -152,17 +319,40 @@ func (m *Machine) reserved(a *attempt, q *qosnslp.Question) (rate uint64, share 
 	}
 	r, err := qspec.Parse(q.Message.QSPEC)
 	if err != nil {
-		return 0, 0, fmt.Errorf("RESPONSE of AS%d: %w", a.downstream, err)
+		return 0, 0, fmt.Errorf("RESPONSE of AS%d: %w", a.next(), err)
+	}
+	if err := m.passed(a, &r); err != nil {
+		return 0, 0, fmt.Errorf("RESPONSE of AS%d: %w", a.next(), err)
 	}
 	if !r.Reserved.Has.Has(qspec.TMOD1ID) {
-		return 0, 0, fmt.Errorf("RESPONSE of AS%d: no TMOD-1 in QoS Reserved", a.downstream)
+		return 0, 0, fmt.Errorf("RESPONSE of AS%d: no TMOD-1 in QoS Reserved", a.next())
 	}
 	share = r.Reserved.TMOD1.Rate
 	rate = qspec.Octets(share)
 	if rate > qspec.Octets(qspec.RateUp(a.terms.Rate)) || rate < a.terms.MinRate {
-		return 0, 0, fmt.Errorf("RESPONSE of AS%d: reserved %d octets/s, want %d to %d", a.downstream, rate, a.terms.MinRate, a.terms.Rate)
+		return 0, 0, fmt.Errorf("RESPONSE of AS%d: reserved %d octets/s, want %d to %d", a.next(), rate, a.terms.MinRate, a.terms.Rate)
 	}
 	return min(rate, a.terms.Rate), share, nil
+}
+
+// passed says whether the domains on the way to the last QNE and back have kept to
+// what they may change: QoS Available has got no better than it was when it left
+// here, and QoS Reserved is QoS Desired with the values of QoS Available.
+//
+// RFC 5975 §3.2, RFC 5975 §4.3.1
+func (m *Machine) passed(a *attempt, r *qspec.QSPEC) error {
+	sent, err := m.offer(a)
+	if err != nil {
+		return err
+	}
+	m.mark(a, &sent)
+	back := sent
+	back.Available = r.Available
+	if err := qspec.CheckPassed(&sent, &back, a.ask.in); err != nil {
+		return err
+	}
+	want := back.Response()
+	return qspec.CheckPassed(&want, r, qspec.InResponse)
 }
 
 // settledQSPEC is what the next domain is told when it has to be told all of
@@ -170,8 +360,8 @@ func (m *Machine) reserved(a *attempt, q *qosnslp.Question) (rate uint64, share 
 // has reserved, no more, no less. With the range that was asked for at first it
 // might give another amount than upstream knows of. nil where there was none.
 func (m *Machine) settledQSPEC(a *attempt, share float32) []byte {
-	q := a.ask.local
-	if share == 0 || q.Desired.TMOD1.Rate == share && q.LeastRate() == qspec.Octets(share) {
+	q, err := m.offer(a)
+	if err != nil || share == 0 || q.Desired.TMOD1.Rate == share && q.LeastRate() == qspec.Octets(share) {
 		return nil
 	}
 	q.Desired.TMOD1.Rate = share
@@ -181,11 +371,12 @@ func (m *Machine) settledQSPEC(a *attempt, share float32) []byte {
 	if !q.Minimum.Has.Has(qspec.TMOD1ID) {
 		q.Minimum.Has |= qspec.SetOf(qspec.TMOD1ID)
 		q.Minimum.TMOD1 = q.Desired.TMOD1
-		q.Combination = 2
+		if q.Sequence == qspec.SenderInitiated {
+			q.Combination = 2
+		}
 	}
 	q.Minimum.TMOD1.Rate = share
-	q.SetEgress(qspec.BorderID{AS: m.cfg.AS, Addr: a.terms.Egress})
-	q.SetIngress(qspec.BorderID{AS: a.downstream, Addr: a.terms.NextIngress})
+	m.mark(a, &q)
 	return q.Append(make([]byte, 0, 256))
 }
 
@@ -197,11 +388,10 @@ func (m *Machine) responseQSPEC(a *attempt, msg *nslpwire.Message) []byte {
 		return nil // nobody answered, or nobody said
 	}
 	if msg == nil || msg.QSPEC == nil {
-		q := a.ask.local
-		if !a.terms.Relative {
-			q.OfferRate(a.terms.Rate)
+		q, err := m.offer(a)
+		if err == nil {
+			q, err = q.Respond()
 		}
-		q, err := q.Respond()
 		if err != nil {
 			m.note("initiator-qspec", wire.SID{}, err.Error())
 		}
@@ -231,12 +421,22 @@ func responseQSPECOf(msg *nslpwire.Message) []byte {
 
 // refusedQSPEC tells the largest rate that the path so far and this domain
 // could give, with E on what was short (interdomain-qosm §7).
-func refusedQSPEC(a *attempt, largest uint64) []byte {
+func refusedQSPEC(a *attempt, no *refusal) []byte {
 	q := a.ask.local
-	if q.Available.Empty() || a.terms.Relative {
+	switch {
+	case no.answer != nil:
+		return no.answer
+	case q.Available.Empty():
 		return nil
 	}
-	q.Refuse(largest, qspec.SetOf(qspec.TMOD1ID))
+	short := qspec.SetOf(qspec.TMOD1ID)
+	if a.terms.Relative {
+		short = qspec.SetOf(qspec.PHBClassID, qspec.Y1541ClassID)
+	}
+	if len(a.terms.Times) > 0 && no.largest == 0 {
+		short |= qspec.SetOf(qspec.AbsoluteTimeID)
+	}
+	q.Refuse(no.largest, short)
 	q = q.RespondRefusal()
 	return q.Append(make([]byte, 0, 256))
 }

@@ -41,7 +41,7 @@ func (m *Machine) reroute(now time.Time, s *session, q *qosnslp.Question) {
 	}
 	a := &attempt{
 		serial: m.nextSerial(), ticket: q.Ticket, version: q.RSN,
-		upstream: s.upstream, since: now, terms: s.terms,
+		upstream: s.upstream, since: now, terms: s.terms, rerouted: true,
 	}
 	a.answers(q.Message)
 	a.ask.flow = s.terms.Flow
@@ -63,7 +63,7 @@ func (m *Machine) reroute(now time.Time, s *session, q *qosnslp.Question) {
 	case a.upstream != 0:
 		m.hold(s, a, sls.Inbound) // the flow ends here now: the one leg that it has
 	default:
-		m.holdDriver(s, a)
+		m.holdDriver(now, s, a)
 	}
 }
 

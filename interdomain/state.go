@@ -7,11 +7,15 @@ import (
 	"github.com/interqos/interqos/gist/wire"
 	"github.com/interqos/interqos/internal/tlv"
 	"github.com/interqos/interqos/intradomain"
+	"github.com/interqos/interqos/qspec"
 	"github.com/interqos/interqos/sls"
 )
 
-// stateVersion is the first octet of Record.Domain.
-const stateVersion = 2
+// stateVersion is the first octet of Record.Domain; withoutTimes is the one before
+// it, whose reservations are all open-ended.
+const withoutTimes = 2
+
+const stateVersion = 3
 
 // encodeDomain writes what this package wants to know of a committed
 // reservation after a restart.
@@ -36,7 +40,13 @@ func encodeDomain(upstream, downstream uint32, t *Terms) []byte {
 	b = tlv.AppendU32(b, t.Flow.FlowLabel)
 	b = tlv.AppendU32(b, t.Flow.SPI)
 	b = tlv.AppendU16(b, t.Flow.SrcPort)
-	return tlv.AppendU16(b, t.Flow.DstPort)
+	b = tlv.AppendU16(b, t.Flow.DstPort)
+	b = append(b, uint8(len(t.Times))) // at most sls.MaxIntervals
+	for _, x := range t.Times {
+		b = tlv.AppendU64(b, uint64(x.Start))
+		b = tlv.AppendU64(b, uint64(x.End))
+	}
+	return b
 }
 
 // Bits of the second octet.
@@ -67,7 +77,8 @@ func flags(t *Terms) (f uint8) {
 
 func decodeDomain(b []byte) (upstream, downstream uint32, t Terms, err error) {
 	r := tlv.NewReader(b)
-	if v := r.U8(); v != stateVersion {
+	v := r.U8()
+	if v != stateVersion && v != withoutTimes {
 		return 0, 0, t, fmt.Errorf("inter-domain state: version %d, this program reads %d", v, stateVersion)
 	}
 	f := r.U8()
@@ -88,6 +99,11 @@ func decodeDomain(b []byte) (upstream, downstream uint32, t Terms, err error) {
 	t.Flow.HasProtocol, t.Flow.HasTraffic = f&flagProtocol != 0, f&flagTraffic != 0
 	t.Flow.HasLabel, t.Flow.HasSPI = f&flagLabel != 0, f&flagSPI != 0
 	t.Flow.HasSrcPort, t.Flow.HasDstPort = f&flagSrcPort != 0, f&flagDstPort != 0
+	if v != withoutTimes {
+		for range r.U8() {
+			t.Times = append(t.Times, qspec.Interval{Start: int64(r.U64()), End: int64(r.U64())})
+		}
+	}
 	if err := r.Close(); err != nil {
 		return 0, 0, Terms{}, fmt.Errorf("inter-domain state: %w", err)
 	}

@@ -130,25 +130,42 @@ func (w *simWorld) mustReserve(s *simSession, rate uint64) {
 	}
 }
 
-// checkSold recounts every SLS: the larger of what is held and committed for
-// each reservation, against what is sold (interdomain-qosm §5). Where a hold may
-// count on what its commit ends, it is what is committed.
+// soldAt is what there is of a class at an instant, the zero one being now: the larger
+// of what is held and committed for each reservation.
+func soldAt(all []sls.Booking, class sls.Class, at time.Time) (sum uint64) {
+	most := make(map[sls.ID]uint64)
+	for _, b := range all {
+		for _, v := range b.Intervals {
+			if b.Class == class && !v.From.After(at) && (v.Until.IsZero() || v.Until.After(at)) {
+				most[b.ID] = max(most[b.ID], b.Rate)
+			}
+		}
+	}
+	for _, rate := range most {
+		sum += rate
+	}
+	return sum
+}
+
+// checkSold recounts every SLS at every instant, against what is sold (interdomain-qosm §5).
+// Where a hold may count on what its commit ends, it is what is committed.
 func (a *simAS) checkSold() {
 	for _, s := range a.slss {
-		most := make(map[sls.Class]map[sls.ID]uint64)
+		var all []sls.Booking
+		instants := map[time.Time]bool{{}: true} // where anything begins
 		for b := range a.p.l.l.BySLS(s.ID) {
 			if b.Held && s.Admission.Preemption {
 				continue
 			}
-			if most[b.Class] == nil {
-				most[b.Class] = make(map[sls.ID]uint64)
+			all = append(all, b)
+			for _, v := range b.Intervals {
+				instants[v.From] = true
 			}
-			most[b.Class][b.ID] = max(most[b.Class][b.ID], b.Rate)
 		}
 		for _, c := range s.Classes {
 			sum := uint64(0)
-			for _, rate := range most[c.Class] {
-				sum += rate
+			for at := range instants {
+				sum = max(sum, soldAt(all, c.Class, at))
 			}
 			if sum > c.CIR && a.oversold == "" {
 				a.oversold = fmt.Sprintf("AS%d at %v: SLS %s sells %d of %s, committed and held are %d", a.cfg.AS, a.w.net.Now().Sub(simStart), s.ID, c.CIR, c.Class, sum)

@@ -212,7 +212,9 @@ type Question struct {
 	// MRI.Upstream: the path was made by the QUERY, and the verdict's Last, Next
 	// and NextPeer do not count.
 	Downstream Peer
-	MRI        gistwire.MRI // as received from upstream
+	// DownstreamMRI is, where Admit has Downstream, how its RESERVE goes there.
+	DownstreamMRI gistwire.MRI
+	MRI           gistwire.MRI // as received from upstream
 	// Proxy, in Admit and Inspect: the message is scoped to this node, the P-QNE
 	// (Config.Proxy). It ends here, and the verdict's Last, Next and NextPeer do not
 	// count; to an Inspect of RESERVE-INIT the verdict's QSPEC is the RESERVE's.

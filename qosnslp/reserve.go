@@ -407,7 +407,7 @@ func (m *Machine) askAdmit(s *session, t *txn, msg *wire.Message) {
 	t.giveUpAt = m.after(m.cfg.HoldTimeout)
 	q := Question{RSN: t.rsn, Upstream: t.up.peer, MRI: t.up.mri, In: t.in, Message: msg, Bound: m.bindings(msg), Proxy: t.proxied, Move: t.move, Keep: t.keep}
 	if t.routed && !t.last {
-		q.Downstream = t.down.peer
+		q.Downstream, q.DownstreamMRI = t.down.peer, t.down.mri
 	}
 	m.ask(s, Admit, q)
 	m.arm(s)
