@@ -36,9 +36,7 @@ func (m *Machine) tear(s *session, r *Received, msg *wire.Message) {
 	}
 	// After a restart of the peer, its RESERVE under way has its new SII.
 	next := t.upstream() && t.up.peer == up.peer && t.up.sii == r.SII
-	if moving := t.upstream() && (t.up.peer != s.up.peer || t.up.mri != s.up.mri); s.state == installed && moving && r.Peer == s.up.peer && r.MRI == s.up.mri && m.current(s, r, msg) {
-		// The old branch is over, while the session moves to the new one.
-		t.oldTorn = true
+	if s.state == installed && t.upstream() && !t.up.leads(s.up) && m.tearWhileMoving(s, t, r, msg) {
 		return
 	}
 	if r.Peer != up.peer || up.sii != 0 && up.sii != r.SII && !next {

@@ -64,6 +64,8 @@ type node struct {
 	sent      []*wire.Message
 	got       []*wire.Message
 	sids      []gistwire.SID // of sent
+	sends     []Send         // likewise
+	doubts    []Invalidate
 }
 
 type grant struct {
@@ -219,6 +221,8 @@ func (n *node) act(a Action) {
 		w.results[a.SID] = append(w.results[a.SID], a)
 	case BoundEnded:
 		n.freed = append(n.freed, a)
+	case Invalidate:
+		n.doubts = append(n.doubts, a)
 	case Notified:
 		n.notified = append(n.notified, a)
 	case Note:
@@ -241,7 +245,7 @@ func (n *node) deliver(a Send) {
 	if err != nil {
 		w.t.Fatalf("node %d sends a message that does not parse: %v", n.id, err)
 	}
-	n.sent, n.sids = append(n.sent, &msg), append(n.sids, a.SID)
+	n.sent, n.sids, n.sends = append(n.sent, &msg), append(n.sids, a.SID), append(n.sends, a)
 	w.logf("s%d: %d → %d %v%s rsn %v/%d.%d rii %v/%x qspec %d info %v", a.SID[15], n.id, a.Peer, msg.Type, map[bool]string{true: " TEAR"}[msg.Tears()],
 		msg.HasRSN, msg.RSN.Number, msg.RSN.Epoch%1000, msg.HasRII, msg.RII, len(msg.QSPEC), msg.InfoSpec)
 	if a.Peer == Stranger {

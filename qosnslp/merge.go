@@ -204,10 +204,42 @@ func (m *Machine) mayFallBack(s *session) bool {
 	return s.state == installed && s.move != nil && len(s.move.formers) > 0 && !s.txn.upstream()
 }
 
-// current says whether a TEAR is the current upstream peer's, and no old one.
-func (m *Machine) current(s *session, r *Received, msg *wire.Message) bool {
-	o := wire.CompareSerial(msg.RSN.Number, s.upRSN.Number)
-	return (s.up.sii == 0 || s.up.sii == r.SII) && (s.upRSN.Epoch != msg.RSN.Epoch || o == wire.Same || o == wire.Newer)
+// tearWhileMoving handles a TEAR of the old or of the new upstream peer while the
+// RESERVE of the new one is under way, and says whether it was one: the session
+// ends when both have torn their branch. RFC 5974 §5.4.1
+func (m *Machine) tearWhileMoving(s *session, t *txn, r *Received, msg *wire.Message) bool {
+	after := func(d side, rsn wire.RSN) bool {
+		o := wire.CompareSerial(msg.RSN.Number, rsn.Number)
+		return d.peer == r.Peer && d.mri == r.MRI && (d.sii == 0 || d.sii == r.SII) &&
+			(rsn.Epoch != msg.RSN.Epoch || o == wire.Same || o == wire.Newer)
+	}
+	switch {
+	case after(t.up, t.upRSN):
+		t.newTorn = true
+	case after(s.up, s.upRSN):
+		t.oldTorn = true
+	default:
+		return false
+	}
+	if msg.HasRII {
+		m.respondTo(r, msg, m.own(wire.ClassSuccess, wire.TeardownSuccessful))
+	}
+	switch {
+	case t.oldTorn && t.newTorn:
+		m.end(s, ending{reason: Torn, tear: true})
+	case t.newTorn && (t.phase == waitAdmit || t.phase == waitResponse):
+		t.quiet = true
+		m.fail(s, t, nil, nil, m.own(wire.ClassTransientFailure, wire.ReservationFailure), TimedOut)
+	}
+	return true
+}
+
+// tornMeanwhile ends the branch that has been torn while its RESERVE was being
+// committed.
+func (m *Machine) tornMeanwhile(s *session) {
+	if !m.mayFallBack(s) || !m.fallBack(s) {
+		m.end(s, ending{reason: Torn, tear: true})
+	}
 }
 
 // fallBack makes a former upstream peer that still refreshes the current one

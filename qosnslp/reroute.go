@@ -252,6 +252,21 @@ func (m *Machine) left(s *session, old side, rsn uint32, t *txn) {
 	v.branches = append(v.branches, b)
 }
 
+// dropKept tears the branches that were kept: REPLACE is set now. RFC 5974 §5.4.1
+func (m *Machine) dropKept(s *session) {
+	if s.move == nil {
+		return
+	}
+	for i := 0; i < len(s.move.branches); {
+		if b := s.move.branches[i]; b.keep {
+			s.move.branches = slices.Delete(s.move.branches, i, i+1)
+			m.tearBranch(s, b, s.rsn-1)
+		} else {
+			i++
+		}
+	}
+}
+
 // leads says whether two sides are the same way to the same peer.
 func (d side) leads(o side) bool {
 	return d.mri == o.mri && d.peer == o.peer && (d.sii == 0 || o.sii == 0 || d.sii == o.sii)
@@ -415,6 +430,7 @@ func (m *Machine) rerouteAsked(sid gistwire.SID) {
 	if s.last && !s.initiator {
 		// Path extension: what it takes is in the QSPEC that upstream has.
 		// RFC 5974 §5.2.5.1
+		s.inSum = 0 // it is not the one that is installed, whatever it says
 		m.wantAll(s, s.up.byState(), s.upRSN)
 		return
 	}

@@ -138,6 +138,7 @@ type txn struct {
 	keep    bool // REPLACE is not set
 	toNew   bool // GIST has another peer than the one that has the reservation
 	oldTorn bool // the upstream peer before this one has torn its branch
+	newTorn bool // this one has
 
 	// closeIt only
 	needVerdict, needResponse, unconfirmed bool

@@ -149,6 +149,9 @@ func (m *Machine) committed(s *session, t *txn, v *Verdict) {
 	if hadDown {
 		m.left(s, old, oldRSN, t)
 	}
+	if !t.keep {
+		m.dropKept(s)
+	}
 	s.badSince, s.refreshBad = 0, false
 	if s.last {
 		s.qspec = nil
@@ -175,6 +178,9 @@ func (m *Machine) committed(s *session, t *txn, v *Verdict) {
 	}
 	m.tellUp(s, t, Reserved, info, v, passed)
 	m.done(s)
+	if t.newTorn && m.sessions[s.sid] == s && s.state == installed && s.up.leads(t.up) {
+		m.tornMeanwhile(s)
+	}
 }
 
 // commitRefused: "A refusal becomes an error upstream and a tear downstream";
