@@ -112,15 +112,15 @@ func FuzzMachine(f *testing.F) {
 		}
 		for len(in.b) > 0 {
 			s := gistwire.SID{in.next() % 8}
-			switch op := in.next() % 10; op {
+			switch op := in.next() % 12; op {
 			case 0, 1, 2:
-				from := Peer(in.next()%3 + 1)
+				from := Peer(in.next()%4 + 1)
 				mri := hop(1)
 				if op == 2 {
 					mri = mri.Reverse()
 				}
-				if from == 3 {
-					mri = hop(2).Reverse()
+				if from >= 3 {
+					mri = hop(from - 1).Reverse()
 				}
 				msg := in.message()
 				step(Received{Peer: from, RecvMessage: gist.RecvMessage{Data: msg.Append(nil), NSLPID: 1, SID: s, MRI: mri, SII: gist.SII(from)}})
@@ -140,13 +140,30 @@ func FuzzMachine(f *testing.F) {
 				if how&16 != 0 {
 					v.QSPEC, v.ResponseQSPEC = nil, []byte{1, 2, 3}
 				}
+				if how&64 != 0 {
+					v.Next, v.NextPeer = hop(3), 4
+				}
+				v.Unchanged = how&128 != 0
 				step(v)
+			case 10:
+				step(Rerouted{SID: s})
+			case 11:
+				what, mri := in.next(), hop(2)
+				switch what >> 6 {
+				case 1:
+					mri = hop(3)
+				case 2:
+					mri = hop(1).Reverse()
+				}
+				step(Notification{gist.NetworkNotification{NSLPID: 1, SID: s, MRI: mri, Type: gist.NotificationType(what%5 + 1),
+					Status: gist.RoutingStatus(what/8%3 + 1), SII: gist.SII(what / 32 % 2 * 3)}})
 			case 6:
 				if in.next()&1 != 0 {
 					step(Invite{SID: s, NSLPID: 1, MRI: flow(), QSPEC: qspec(2)})
 					continue
 				}
-				step(Initiate{SID: s, NSLPID: 1, MRI: flow(), QSPEC: qspec(uint32(in.next() & 3))})
+				how := in.next()
+				step(Initiate{SID: s, NSLPID: 1, MRI: flow(), QSPEC: qspec(uint32(how & 3)), Keep: how&4 != 0})
 			case 7:
 				step(Terminate{SID: s})
 				step(Query{SID: s, NSLPID: 1, MRI: flow(), QSPEC: qspec(1), Flags: uint16(in.next() & 1)})
@@ -218,6 +235,9 @@ func check(t *testing.T, m *Machine) {
 		}
 		if s.state == installed && !s.initiator && s.expireAt == 0 {
 			t.Fatalf("session %v lives for ever", sid)
+		}
+		if v := s.move; v != nil && max(len(v.branches), len(v.formers)) > maxBranches {
+			t.Fatalf("session %v has %d old branches and %d former peers", sid, len(v.branches), len(v.formers))
 		}
 		if len(s.queue) > maxQueue {
 			t.Fatalf("%d wait", len(s.queue))
