@@ -134,6 +134,13 @@ type Verdict struct {
 	Last     bool
 	Next     gistwire.MRI // how GIST reaches the next peer
 	NextPeer Peer
+	// NSLPID, to an accepted Admit or Inspect, is the aggregation level on which the
+	// message goes on (RFC 5974 §4.5): one more than the question's at an
+	// aggregator, one less at a deaggregator. 0: the same.
+	NSLPID gistwire.NSLPID
+	// Bound, to an accepted Admit, names further sessions that this one is bound
+	// to from here on: the aggregate that carries it, with wire.BindAggregate.
+	Bound []wire.BoundSession
 	// BoundMsgID, to an accepted Admit, has the next peer's side wait for the
 	// message with this MSG-ID (RFC 5974 §4.6): an aggregator's RESERVE'.
 	BoundMsgID *wire.MsgID
@@ -203,6 +210,7 @@ type Question struct {
 	Ticket uint64
 	Kind   QuestionKind
 	SID    gistwire.SID
+	NSLPID gistwire.NSLPID // on the side of upstream
 	// RSN is this node's own one for the reservation in question: the same in
 	// its Admit, Commit and Fail, higher in each later Admit of the SID, also
 	// where the upstream peer restarts and counts anew.

@@ -231,14 +231,14 @@ func (t *txn) tellLost(m *Machine, s *session, kind ResultKind, passed []wire.Ob
 // forget tells GIST that routing state is no longer required: "It MAY signal
 // to GIST". RFC 5974 §5.4.1
 func (m *Machine) forget(s *session, up, down side, told bool) {
-	state := func(mri gistwire.MRI) {
-		m.do(Forget{gist.SetStateLifetime{NSLPID: s.nslpid, SID: s.sid, MRI: mri}})
+	state := func(d side, mri gistwire.MRI) {
+		m.do(Forget{gist.SetStateLifetime{NSLPID: d.at(s.nslpid), SID: s.sid, MRI: mri}})
 	}
 	if told {
-		state(down.mri)
+		state(down, down.mri)
 	}
 	if !s.initiator {
-		state(up.mri.Reverse())
+		state(up, up.mri.Reverse())
 	}
 }
 

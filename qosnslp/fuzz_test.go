@@ -85,7 +85,7 @@ func FuzzMachine(f *testing.F) {
 		}
 		in := feed{b}
 		seed := uint64(1)
-		m := New(Config{Epoch: 1, MaxSessions: 6, MaxQuestions: 4, Summary: 3, Rand: func() uint64 {
+		m := New(Config{Epoch: 1, Proxy: len(b)&1 != 0, MaxSessions: 6, MaxQuestions: 4, Summary: 3, Rand: func() uint64 {
 			seed = seed*6364136223846793005 + 1442695040888963407
 			return seed
 		}})
@@ -112,7 +112,9 @@ func FuzzMachine(f *testing.F) {
 		}
 		for len(in.b) > 0 {
 			s := gistwire.SID{in.next() % 8}
-			switch op := in.next() % 12; op {
+			code := in.next()
+			level := gistwire.NSLPID(1 + code>>7)
+			switch op := code % 12; op {
 			case 0, 1, 2:
 				from := Peer(in.next()%4 + 1)
 				mri := hop(1)
@@ -123,7 +125,7 @@ func FuzzMachine(f *testing.F) {
 					mri = hop(from - 1).Reverse()
 				}
 				msg := in.message()
-				step(Received{Peer: from, RecvMessage: gist.RecvMessage{Data: msg.Append(nil), NSLPID: 1, SID: s, MRI: mri, SII: gist.SII(from)}})
+				step(Received{Peer: from, RecvMessage: gist.RecvMessage{Data: msg.Append(nil), NSLPID: level, SID: s, MRI: mri, SII: gist.SII(from)}})
 			case 3:
 				n := min(int(in.next()), len(in.b))
 				step(Received{Peer: 1, RecvMessage: gist.RecvMessage{Data: in.b[:n:n], NSLPID: 1, SID: s, MRI: hop(1), SII: 1}})
@@ -144,6 +146,9 @@ func FuzzMachine(f *testing.F) {
 					v.Next, v.NextPeer = hop(3), 4
 				}
 				v.Unchanged = how&128 != 0
+				if v.NSLPID = []gistwire.NSLPID{0, 1, 2, 99}[how>>2&3]; v.NSLPID == 2 {
+					v.Bound = []wire.BoundSession{{Code: wire.BindAggregate, SID: s}}
+				}
 				step(v)
 			case 10:
 				step(Rerouted{SID: s})

@@ -59,6 +59,7 @@ type node struct {
 	restarted bool
 	capacity  uint32 // that it can offer to a QUERY; 0: any
 	lives     int
+	serves    gistwire.NSLPID // NSLPIDs up to this one; 0: all
 	freed     []BoundEnded
 	notified  []Notified
 	sent      []*wire.Message
@@ -291,15 +292,22 @@ func (n *node) deliver(a Send) {
 		}
 		to := w.node(a.Peer)
 		data := append([]byte(nil), a.NSLPData...)
-		w.at(d, func() { to.receive(n.id, a.SID, a.MRI, data) })
+		w.at(d, func() { to.receiveOn(a.NSLPID, n.id, a.SID, a.MRI, data) })
 	}
 }
 
 func (n *node) receive(from Peer, sid gistwire.SID, mri gistwire.MRI, data []byte) {
+	n.receiveOn(1, from, sid, mri, data)
+}
+
+func (n *node) receiveOn(id gistwire.NSLPID, from Peer, sid gistwire.SID, mri gistwire.MRI, data []byte) {
+	if n.serves != 0 && id > n.serves {
+		n.w.fatal("node %d gets a message for NSLPID %d, which it does not serve", n.id, id)
+	}
 	if msg, err := wire.Parse(data); err == nil {
 		n.got = append(n.got, &msg)
 	}
-	n.handle(Received{Peer: from, RecvMessage: gist.RecvMessage{Data: data, NSLPID: 1, SID: sid, MRI: mri, SII: n.w.sii(from)}})
+	n.handle(Received{Peer: from, RecvMessage: gist.RecvMessage{Data: data, NSLPID: id, SID: sid, MRI: mri, SII: n.w.sii(from)}})
 }
 
 // sii is what GIST calls a peer: one that has restarted is another.

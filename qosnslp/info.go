@@ -50,9 +50,10 @@ func (m *Machine) Stats() Stats {
 // SessionInfo describes a session to people and to the admin API.
 type SessionInfo struct {
 	SID         gistwire.SID
-	NSLPID      gistwire.NSLPID
-	State       string // creating, installed, closing
-	Pending     string // what is waited for: admit, response, commit, fail, release, bound; "": nothing
+	NSLPID      gistwire.NSLPID // on the side of upstream
+	NextNSLPID  gistwire.NSLPID // towards downstream
+	State       string          // creating, installed, closing
+	Pending     string          // what is waited for: admit, response, commit, fail, release, bound; "": nothing
 	Initiator   bool
 	Last        bool
 	Upstream    Peer
@@ -88,13 +89,13 @@ func (m *Machine) Sessions(f func(SessionInfo) bool) {
 }
 
 func (m *Machine) info(s *session) SessionInfo {
-	i := SessionInfo{SID: s.sid, NSLPID: s.nslpid, State: s.state.String(), Initiator: s.initiator, Last: s.last,
+	i := SessionInfo{SID: s.sid, NSLPID: s.nslpid, NextNSLPID: s.down.at(s.nslpid), State: s.state.String(), Initiator: s.initiator, Last: s.last,
 		Upstream: s.up.peer, Downstream: s.down.peer, MRI: s.up.mri, Next: s.down.mri,
 		UpstreamRSN: s.upRSN, RSN: s.rsn, Queued: len(s.queue)}
 	if t := s.txn; t != nil {
 		i.Pending = t.phase.String()
 		if s.state == creating {
-			i.Upstream, i.Downstream, i.MRI, i.Next = t.up.peer, t.down.peer, t.up.mri, t.down.mri
+			i.Upstream, i.Downstream, i.MRI, i.Next, i.NextNSLPID = t.up.peer, t.down.peer, t.up.mri, t.down.mri, t.down.at(s.nslpid)
 			i.UpstreamRSN, i.RSN, i.Last = t.upRSN, t.rsn, t.last
 		}
 	}

@@ -264,7 +264,7 @@ func (m *Machine) ask(s *session, kind QuestionKind, q Question) {
 	m.ticket++
 	m.tickets[m.ticket] = s
 	s.txn.ticket = m.ticket
-	q.Ticket, q.Kind, q.SID = m.ticket, kind, s.sid
+	q.Ticket, q.Kind, q.SID, q.NSLPID = m.ticket, kind, s.sid, s.txn.up.at(s.nslpid)
 	m.stats.Questions++
 	m.do(q)
 }

@@ -19,7 +19,7 @@ type former struct {
 }
 
 func (f *former) is(r *Received) bool {
-	return f.side.peer == r.Peer && f.side.mri == r.MRI && (f.side.sii == 0 || f.side.sii == r.SII)
+	return f.side.peer == r.Peer && f.side.mri == r.MRI && f.side.at(r.NSLPID) == r.NSLPID && (f.side.sii == 0 || f.side.sii == r.SII)
 }
 
 // formerOf returns the place of the sender among the former upstream peers, or
@@ -38,7 +38,7 @@ func (s *session) moveOf(r *Received) Move {
 		return Stays
 	case s.up.mri.Flow != r.MRI.Flow:
 		return MoveFlow
-	case s.up.peer != r.Peer, s.up.mri != r.MRI:
+	case s.up.peer != r.Peer, s.up.mri != r.MRI, s.nslpid != r.NSLPID:
 		return MoveUpstream
 	}
 	return Stays
@@ -97,7 +97,7 @@ func (m *Machine) dropFormer(s *session, i int) {
 
 func (m *Machine) forgetUp(s *session, d side) {
 	if d.mri != s.up.mri {
-		m.do(Forget{gist.SetStateLifetime{NSLPID: s.nslpid, SID: s.sid, MRI: d.mri.Reverse()}})
+		m.do(Forget{gist.SetStateLifetime{NSLPID: d.at(s.nslpid), SID: s.sid, MRI: d.mri.Reverse()}})
 	}
 }
 
@@ -116,13 +116,13 @@ func (m *Machine) dropFormers(s *session) {
 // "The default behavior […] is to replace the existing reservation"; where
 // REPLACE is not set, the old branch is let alone. RFC 5974 §5.4.1
 func (m *Machine) arrived(s *session, t *txn) {
-	if s.initiator || s.up.peer == t.up.peer && s.up.mri == t.up.mri {
+	if s.initiator || s.up.peer == t.up.peer && s.up.mri == t.up.mri && s.nslpid == t.up.at(s.nslpid) {
 		return
 	}
 	m.stats.UpstreamMoves++
 	v := s.moving()
 	v.formers = slices.DeleteFunc(v.formers, func(f former) bool {
-		return f.side.peer == t.up.peer && f.side.mri == t.up.mri
+		return f.side.peer == t.up.peer && f.side.mri == t.up.mri && f.side.nslpid == t.up.nslpid
 	})
 	old := s.up
 	v.arrivedAt = m.now
@@ -195,7 +195,7 @@ func (m *Machine) toldRouteChange(s *session, r *Received) bool {
 	if s.txn != nil && s.txn.kind == reroute {
 		return false // it is about what is under way
 	}
-	m.do(Invalidate{gist.InvalidateRoutingState{NSLPID: s.nslpid, MRI: s.down.mri, Status: gist.Tentative, Urgent: true}})
+	m.do(Invalidate{gist.InvalidateRoutingState{NSLPID: s.down.at(s.nslpid), MRI: s.down.mri, Status: gist.Tentative, Urgent: true}})
 	return true
 }
 

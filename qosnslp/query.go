@@ -57,7 +57,7 @@ func (m *Machine) queryFrom(ev *Query) {
 	}
 	msg := &wire.Message{Type: wire.Query, Flags: ev.Flags, HasRII: true, RII: m.newRII(), QSPEC: ev.QSPEC, Objects: ev.Extra}
 	m.startQuery(&query{made: true, hasRII: true, rii: msg.RII, sid: ev.SID, nslpid: ev.NSLPID,
-		up: side{mri: ev.MRI, peer: Local}, msg: msg}, gist.RecvMessage{})
+		up: side{mri: ev.MRI, peer: Local, nslpid: ev.NSLPID}, msg: msg}, gist.RecvMessage{})
 }
 
 // queryRoom says whether one more QUERY of this SID can be taken in.
@@ -101,7 +101,7 @@ func (m *Machine) queried(r *Received, msg *wire.Message) {
 		return
 	}
 	m.startQuery(&query{hasRII: msg.HasRII, init: init, rii: msg.RII, sid: r.SID, nslpid: r.NSLPID, msg: msg,
-		up: side{mri: r.MRI, sii: r.SII, peer: r.Peer}, last: msg.Flags&wire.Scoping != 0, proxied: m.proxies(msg)}, r.RecvMessage)
+		up: side{mri: r.MRI, sii: r.SII, peer: r.Peer, nslpid: r.NSLPID}, last: msg.Flags&wire.Scoping != 0, proxied: m.proxies(msg)}, r.RecvMessage)
 }
 
 // startQuery: "When a QNE receives a QUERY message the QSPEC is passed to the
@@ -119,7 +119,7 @@ func (m *Machine) askQuery(q *query, kind QuestionKind, x Question) {
 	m.ticket++
 	q.ticket = m.ticket
 	m.asked[m.ticket] = q
-	x.Ticket, x.Kind, x.SID, x.Upstream, x.MRI = m.ticket, kind, q.sid, q.up.peer, q.up.mri
+	x.Ticket, x.Kind, x.SID, x.NSLPID, x.Upstream, x.MRI = m.ticket, kind, q.sid, q.nslpid, q.up.peer, q.up.mri
 	m.stats.Questions++
 	m.do(x)
 }
@@ -170,12 +170,16 @@ func (m *Machine) acknowledge(q *query) {
 // forwardQuery sends the QUERY on "using the same MRI, Session ID, and
 // Direction"; it "MUST copy the RII object". RFC 5974 §5.4.2
 func (m *Machine) forwardQuery(q *query, v *Verdict) {
-	if err := sendable(v.QSPEC, v.Extra); err != nil {
+	err := sendable(v.QSPEC, v.Extra)
+	if err == nil {
+		err = v.onLevel()
+	}
+	if err != nil {
 		m.note("bad-verdict", q.sid, v.NextPeer, "%v", err)
 		m.answerQuery(q, m.own(wire.ClassPermanentFailure, wire.InternalError), &Verdict{})
 		return
 	}
-	q.down = side{mri: v.Next, peer: v.NextPeer}
+	q.down = side{mri: v.Next, peer: v.NextPeer, nslpid: v.level(q.nslpid)}
 	q.down.mri.Upstream = q.up.mri.Upstream
 	flags := q.msg.Flags & (wire.Proxy | wire.Break) // RFC 5974 §5.4.2
 	if q.made {
@@ -211,7 +215,7 @@ func (m *Machine) sendQuery(q *query) {
 func (m *Machine) queryOf(r *Received, msg *wire.Message) *query {
 	for _, q := range m.queries[r.SID] {
 		if q.phase != waitAdmit && q.hasRII == msg.HasRII && !(msg.HasRSN && !q.hasRII) && q.rii == msg.RII && q.down.peer == r.Peer &&
-			r.MRI.Upstream != q.down.mri.Upstream && q.nslpid == r.NSLPID {
+			r.MRI.Upstream != q.down.mri.Upstream && q.down.nslpid == r.NSLPID {
 			return q
 		}
 	}
@@ -281,7 +285,7 @@ func (m *Machine) endQuery(q *query) {
 		m.do(Forget{gist.SetStateLifetime{NSLPID: q.nslpid, SID: q.sid, MRI: q.up.mri.Reverse()}})
 	}
 	if q.data != nil {
-		m.do(Forget{gist.SetStateLifetime{NSLPID: q.nslpid, SID: q.sid, MRI: q.down.mri}})
+		m.do(Forget{gist.SetStateLifetime{NSLPID: q.down.nslpid, SID: q.sid, MRI: q.down.mri}})
 	}
 }
 

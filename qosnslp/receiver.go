@@ -43,7 +43,7 @@ func (m *Machine) invite(ev *Invite) {
 		PacketClassifier: ev.PacketClassifier, BoundSessions: ev.Bound, Objects: ev.Extra}
 	mri := ev.MRI
 	mri.Upstream = false
-	m.startQuery(&query{made: true, init: true, sid: ev.SID, nslpid: ev.NSLPID, up: side{mri: mri, peer: Local}, msg: msg}, gist.RecvMessage{})
+	m.startQuery(&query{made: true, init: true, sid: ev.SID, nslpid: ev.NSLPID, up: side{mri: mri, peer: Local, nslpid: ev.NSLPID}, msg: msg}, gist.RecvMessage{})
 }
 
 // inviting says whether a received QUERY with RESERVE-INIT can be taken in.
@@ -70,7 +70,7 @@ func (m *Machine) inviting(r *Received, msg *wire.Message) bool {
 // followsQuery says whether a RESERVE upstream comes on the path of a QUERY, or
 // is of a session that came that way.
 func (m *Machine) followsQuery(s *session, r *Received) bool {
-	if p := m.paths[r.SID]; p != nil && p.from.peer == r.Peer && p.nslpid == r.NSLPID {
+	if p := m.paths[r.SID]; p != nil && p.from.peer == r.Peer && p.from.at(p.nslpid) == r.NSLPID {
 		return true
 	}
 	return s != nil && (!s.upstreamMRI().Upstream || s.upstreamPeer() == r.Peer)
@@ -99,9 +99,9 @@ func (m *Machine) pathExpired(p *path) {
 		return
 	}
 	m.note("no-reserve", p.sid, p.from.peer, "no RESERVE has followed the QUERY")
-	for _, x := range []side{{mri: p.next.mri, peer: p.next.peer}, {mri: p.from.mri, peer: p.from.peer}} {
+	for _, x := range []side{p.next, p.from} {
 		if x.peer != Local {
-			m.do(Forget{gist.SetStateLifetime{NSLPID: p.nslpid, SID: p.sid, MRI: x.mri}})
+			m.do(Forget{gist.SetStateLifetime{NSLPID: x.at(p.nslpid), SID: p.sid, MRI: x.mri}})
 		}
 	}
 }

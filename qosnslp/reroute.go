@@ -83,13 +83,13 @@ func (v *move) deadline() instant {
 // notified is GIST's NetworkNotification. RFC 5974 §3.2.12, §5.2.5
 func (m *Machine) notified(n *gist.NetworkNotification) {
 	s := m.sessions[n.SID]
-	if s == nil || s.nslpid != n.NSLPID || s.state != installed {
+	if s == nil || s.state != installed {
 		return
 	}
 	switch {
-	case s.hasDown() && n.MRI == s.down.mri:
+	case s.hasDown() && n.MRI == s.down.mri && n.NSLPID == s.down.at(s.nslpid):
 		m.downNotified(s, n)
-	case !s.initiator && n.MRI == s.up.mri.Reverse():
+	case !s.initiator && n.MRI == s.up.mri.Reverse() && n.NSLPID == s.nslpid:
 		m.upNotified(s, n)
 	}
 }
@@ -164,7 +164,7 @@ func replaceFlag(keep bool) uint8 {
 // rerouteVerdict is the layer above's answer.
 func (m *Machine) rerouteVerdict(s *session, t *txn, v *Verdict) {
 	t.giveUpAt = 0
-	next := side{mri: v.Next, peer: v.NextPeer}
+	next := side{mri: v.Next, peer: v.NextPeer, nslpid: v.level(s.nslpid)}
 	next.mri.Upstream = false
 	switch {
 	case !v.Accept:
@@ -184,12 +184,12 @@ func (m *Machine) rerouteVerdict(s *session, t *txn, v *Verdict) {
 		t.last = true
 		m.askCommit(s, t, nil, nil)
 	default:
-		if err := sendable(v.QSPEC, nil); err != nil {
+		if err := m.usable(s, t, v); err != nil {
 			m.note("bad-verdict", s.sid, v.NextPeer, "%v", err)
 			m.fail(s, t, nil, nil, m.own(wire.ClassPermanentFailure, wire.InternalError), Rejected)
 			return
 		}
-		t.down, t.qspec = next, v.QSPEC
+		t.down, t.qspec, t.also = next, v.QSPEC, t.also.boundTo(v.Bound)
 		if next.mri != s.down.mri || next.peer != s.down.peer {
 			m.note("route-change", s.sid, next.peer, "the next peer was %d", s.down.peer)
 		}
@@ -201,7 +201,9 @@ func (m *Machine) rerouteVerdict(s *session, t *txn, v *Verdict) {
 func (m *Machine) rerouted(s *session, t *txn, v *Verdict) {
 	m.stats.Rerouted++
 	old, oldRSN := s.down, s.rsn
-	s.down, s.last, s.rsn = t.down, t.last, t.rsn
+	m.unbind(s)
+	s.down, s.last, s.rsn, s.also = t.down, t.last, t.rsn, t.also
+	m.bind(s)
 	s.qspec = nil
 	if !s.last {
 		s.qspec = slices.Clone(t.qspec)
@@ -269,7 +271,7 @@ func (m *Machine) dropKept(s *session) {
 
 // leads says whether two sides are the same way to the same peer.
 func (d side) leads(o side) bool {
-	return d.mri == o.mri && d.peer == o.peer && (d.sii == 0 || o.sii == 0 || d.sii == o.sii)
+	return d.mri == o.mri && d.peer == o.peer && d.nslpid == o.nslpid && (d.sii == 0 || o.sii == 0 || d.sii == o.sii)
 }
 
 // single says whether a session's refreshes cannot stand in lists: they bypass
@@ -300,7 +302,7 @@ func (m *Machine) tearBranch(s *session, b branch, rsn uint32) {
 	m.stats.Tears++
 	m.send(m.encode(&msg), s.nslpid, s.sid, b.side, v.tearing)
 	if elsewhere {
-		m.do(Forget{gist.SetStateLifetime{NSLPID: s.nslpid, SID: s.sid, MRI: b.side.mri}})
+		m.do(Forget{gist.SetStateLifetime{NSLPID: b.side.at(s.nslpid), SID: s.sid, MRI: b.side.mri}})
 	}
 }
 
@@ -316,7 +318,7 @@ func (m *Machine) tearNotSent(s *session, err error) {
 	}
 	msg := m.tearMessage(s.rsn-1, s.also)
 	m.send(m.encode(&msg), s.nslpid, s.sid, to.byState(), 0)
-	m.do(Forget{gist.SetStateLifetime{NSLPID: s.nslpid, SID: s.sid, MRI: to.mri}})
+	m.do(Forget{gist.SetStateLifetime{NSLPID: to.at(s.nslpid), SID: s.sid, MRI: to.mri}})
 }
 
 // tearBranches ends all old ways, at the end of the session.

@@ -25,8 +25,8 @@ func (m *Machine) received(r *Received) {
 		m.malformed(r, msg, err)
 		return
 	}
-	if s := m.sessions[r.SID]; s != nil && s.nslpid != r.NSLPID {
-		m.note("other-nslpid", r.SID, r.Peer, "NSLPID %d, the session has %d", r.NSLPID, s.nslpid)
+	if s := m.sessions[r.SID]; s != nil && !s.expects(r, msg) {
+		m.note("other-nslpid", r.SID, r.Peer, "NSLPID %d, the session has %d upstream", r.NSLPID, s.nslpid)
 		return
 	}
 	switch msg.Type {
@@ -76,7 +76,7 @@ func (m *Machine) reserve(r *Received, msg *wire.Message) {
 		m.repeated(s, r, msg)
 	case s.state == creating:
 		m.reserveWhileCreating(s, r, msg)
-	case s.up.peer == r.Peer && s.up.mri == r.MRI && s.upRSN.Epoch == msg.RSN.Epoch:
+	case s.up.peer == r.Peer && s.up.mri == r.MRI && s.nslpid == r.NSLPID && s.upRSN.Epoch == msg.RSN.Epoch:
 		// RFC 5974 §5.3.1
 		switch wire.CompareSerial(msg.RSN.Number, s.upRSN.Number) {
 		case wire.Same:
@@ -365,7 +365,7 @@ func (m *Machine) unchanged(s *session, r *Received, msg *wire.Message) bool {
 		// included in an arrived QUERY." RFC 5974 §5.4.1
 		return false
 	}
-	if s.up.peer != r.Peer || s.up.mri != r.MRI || s.txn.upstream() || s.inSum != sumQSPEC(msg.QSPEC) {
+	if s.up.peer != r.Peer || s.up.mri != r.MRI || s.nslpid != r.NSLPID || s.txn.upstream() || s.inSum != sumQSPEC(msg.QSPEC) {
 		return false
 	}
 	s.upRSN = msg.RSN
@@ -382,7 +382,7 @@ func (m *Machine) startReserve(s *session, kind txnKind, r *Received, msg *wire.
 	t := &txn{kind: kind, phase: waitAdmit, rii: msg.RII, hasRII: true,
 		upRSN: msg.RSN, upPeriod: periodOf(msg), inSum: sumQSPEC(msg.QSPEC),
 		keep: msg.MessageFlags&wire.Replace == 0, move: s.moveOf(r),
-		up: side{mri: r.MRI, sii: r.SII, peer: r.Peer}, in: r.RecvMessage,
+		up: side{mri: r.MRI, sii: r.SII, peer: r.Peer, nslpid: r.NSLPID}, in: r.RecvMessage,
 		also: alsoOf(msg), forward: forwardOf(msg), last: msg.Flags&wire.Scoping != 0, proxied: m.proxies(msg)}
 	t.last = t.last || t.proxied
 	if kind == create {

@@ -18,7 +18,7 @@ func (m *Machine) encode(msg *wire.Message) []byte {
 func (m *Machine) send(data []byte, id gistwire.NSLPID, sid gistwire.SID, to side, handle uint64) {
 	m.stats.Sent++
 	m.do(Send{Peer: to.peer, SendMessage: gist.SendMessage{
-		NSLPData: data, Handle: handle, NSLPID: id, SID: sid,
+		NSLPData: data, Handle: handle, NSLPID: to.at(id), SID: sid,
 		MRI: to.mri, SII: to.sii, Attr: m.attributes(),
 	}})
 }
@@ -150,7 +150,7 @@ func (m *Machine) tearNew(s *session, t *txn) {
 		t.torn = true
 		m.sendTear(s, t.down.byState(), t.also, 0, false)
 		if t.down.mri != s.down.mri {
-			m.do(Forget{gist.SetStateLifetime{NSLPID: s.nslpid, SID: s.sid, MRI: t.down.mri}})
+			m.do(Forget{gist.SetStateLifetime{NSLPID: t.down.at(s.nslpid), SID: s.sid, MRI: t.down.mri}})
 		}
 	}
 }

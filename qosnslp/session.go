@@ -10,9 +10,10 @@ import (
 
 // side is what a session knows of its neighbour in one direction.
 type side struct {
-	mri  gistwire.MRI // as a RESERVE on this side carries it
-	sii  gist.SII     // 0: not known (after a restart)
-	peer Peer
+	mri    gistwire.MRI // as a RESERVE on this side carries it
+	sii    gist.SII     // 0: not known (after a restart)
+	peer   Peer
+	nslpid gistwire.NSLPID // 0: the session's; see level.go
 }
 
 type sessionState uint8

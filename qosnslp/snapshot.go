@@ -18,6 +18,7 @@ import (
 //	and epoch(32) its period(32) sum of its QSPEC(64) installed RSN(32)
 //	next RSN(32) MRI of upstream
 //	unless last: downstream peer(32) MRI length(16) QSPEC
+//	if level: NSLPID(16) downstream
 //	if also: generic flags(16) count(8) BOUND-SESSION-IDs length(16)
 //	PACKET-CLASSIFIER count(8) objects with their headers
 const snapshotVersion = 1
@@ -27,6 +28,7 @@ const (
 	snapLast
 	snapFullRefresh
 	snapAlso
+	snapLevel
 )
 
 // ErrSnapshot is wrapped by every error about a snapshot.
@@ -35,6 +37,7 @@ var ErrSnapshot = errors.New("session snapshot")
 // snapshot is what the session will be once t is committed.
 func (m *Machine) snapshot(s *session, t *txn) []byte {
 	after := *s
+	after.nslpid = t.up.at(s.nslpid)
 	after.up, after.upRSN, after.upPeriod, after.inSum = t.up, t.upRSN, t.upPeriod, t.inSum
 	after.down, after.last, after.rsn, after.qspec, after.also = t.down, t.last, t.rsn, t.qspec, t.also
 	m.buf = appendSnapshot(m.buf[:0], &after)
@@ -69,6 +72,8 @@ func appendSnapshot(b []byte, s *session) []byte {
 	set(s.last, snapLast)
 	set(s.fullRefresh, snapFullRefresh)
 	set(s.also != nil, snapAlso)
+	level := !s.last && s.down.at(s.nslpid) != s.nslpid
+	set(level, snapLevel)
 	b = append(b, snapshotVersion, flags)
 	b = append(b, s.sid[:]...)
 	b = tlv.AppendU16(b, uint16(s.nslpid))
@@ -85,6 +90,9 @@ func appendSnapshot(b []byte, s *session) []byte {
 		b = appendMRI(b, &s.down.mri)
 		b = tlv.AppendU16(b, uint16(len(s.qspec)))
 		b = append(b, s.qspec...)
+	}
+	if level {
+		b = tlv.AppendU16(b, uint16(s.down.nslpid))
 	}
 	if a := s.also; a != nil {
 		b = tlv.AppendU16(b, a.flags)
@@ -114,7 +122,7 @@ func parseSnapshot(b []byte) (*session, error) {
 		return nil, fmt.Errorf("%w: version %d, want %d", ErrSnapshot, v, snapshotVersion)
 	}
 	flags := r.U8()
-	if flags >= snapAlso<<1 {
+	if flags >= snapLevel<<1 {
 		return nil, fmt.Errorf("%w: unknown flags 0x%02x", ErrSnapshot, flags)
 	}
 	s := &session{state: installed, initiator: flags&snapInitiator != 0, last: flags&snapLast != 0,
@@ -134,6 +142,13 @@ func parseSnapshot(b []byte) (*session, error) {
 		s.qspec = slices.Clone(r.Bytes(int(r.U16())))
 		if r.Err() == nil && (len(s.qspec) == 0 || len(s.qspec)%4 != 0 || len(s.qspec) > wire.MaxValueLen) {
 			r.Fail(fmt.Errorf("QSPEC of %d octets", len(s.qspec)))
+		}
+	}
+	s.up.nslpid, s.down.nslpid = s.nslpid, s.nslpid
+	if flags&snapLevel != 0 {
+		s.down.nslpid = gistwire.NSLPID(r.U16())
+		if _, ok := Level(s.down.nslpid); r.Err() == nil && (!ok || s.last || s.down.nslpid == s.nslpid) {
+			r.Fail(fmt.Errorf("NSLPID %d downstream, %d upstream", s.down.nslpid, s.nslpid))
 		}
 	}
 	if flags&snapAlso != 0 {

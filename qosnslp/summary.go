@@ -34,7 +34,7 @@ type towards struct {
 }
 
 func (s *session) towards() towards {
-	return towards{s.down.peer, s.down.sii, s.nslpid, s.down.mri.Upstream}
+	return towards{s.down.peer, s.down.sii, s.down.at(s.nslpid), s.down.mri.Upstream}
 }
 
 // batch is the sessions that are refreshed together. It has the one refresh

@@ -56,16 +56,16 @@ func (m *Machine) admitVerdict(s *session, t *txn, v *Verdict) {
 		m.askCommit(s, t, nil, nil)
 		return
 	}
-	if err := sendable(v.QSPEC, nil); err != nil {
+	if err := m.usable(s, t, v); err != nil {
 		m.note("bad-verdict", s.sid, v.NextPeer, "%v", err)
 		m.fail(s, t, nil, nil, m.refusal(t, m.own(wire.ClassPermanentFailure, wire.InternalError)), Rejected)
 		return
 	}
 	if !t.routed {
-		t.down = side{mri: v.Next, peer: v.NextPeer}
+		t.down = side{mri: v.Next, peer: v.NextPeer, nslpid: v.level(t.up.at(s.nslpid))}
 		t.down.mri.Upstream = t.up.mri.Upstream
 	}
-	t.qspec = v.QSPEC
+	t.qspec, t.also = v.QSPEC, t.also.boundTo(v.Bound)
 	if v.BoundMsgID != nil {
 		id := *v.BoundMsgID
 		t.outBound = &id
@@ -142,6 +142,7 @@ func (m *Machine) committed(s *session, t *txn, v *Verdict) {
 		m.invited(s, t)
 	}
 	s.up, s.upRSN, s.upPeriod, s.inSum = t.up, t.upRSN, t.upPeriod, t.inSum
+	s.nslpid = t.up.at(s.nslpid)
 	m.unbind(s)
 	s.down, s.last, s.rsn, s.qspec, s.also, s.keep = t.down, t.last, t.rsn, t.qspec, t.also, t.keep
 	m.bind(s)
