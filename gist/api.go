@@ -62,7 +62,8 @@ type Action interface{ gistAction() }
 // RecvMessage.Data is a part of it.
 type Datagram struct {
 	Local, From netip.AddrPort
-	TTL         uint8 // 0: not known
+	Interface   uint32 // the index of the one that it arrived on; 0: not known
+	TTL         uint8  // 0: not known
 	RouterAlert bool
 	Transit     *Transit // nil: it was addressed to us
 	Payload     []byte
@@ -73,8 +74,13 @@ type Datagram struct {
 type Transit struct {
 	// Header is the packet up to its GIST message: the IP header with its
 	// options or extension headers, and the UDP header.
-	Header    []byte
-	Interface int // the index of the interface that it arrived on
+	Header []byte
+}
+
+// Ingress is where and whence a Query arrived.
+type Ingress struct {
+	Local, From netip.AddrPort
+	Interface   uint32 // its index; 0: not known
 }
 
 // NotForwarded says that a ForwardDatagram could not be sent, because it is

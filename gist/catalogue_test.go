@@ -153,7 +153,7 @@ var catalogue = []stimulus{
 	}, nil)},
 	{id: wire.IPVersionMismatch, info: objectValue, do: queried(func(m *wire.Message, _ *Datagram) { m.MRI = pc6 }, nil)},
 	{id: wire.IngressFilterFailure, info: objectValue, do: queried(nil, nil, func(c *Config) {
-		c.IngressFilter = func(netip.Prefix, netip.AddrPort, netip.AddrPort) bool { return false }
+		c.IngressFilter = func(netip.Prefix, Ingress) bool { return false }
 	})},
 }
 

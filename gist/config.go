@@ -153,9 +153,8 @@ type Config struct {
 	FlowSource bool
 
 	// IngressFilter says whether a flow from all of source may arrive where the
-	// Path-Coupled Query with these addresses did (RFC 5971 §5.8.1.2). Nil:
-	// always.
-	IngressFilter func(source netip.Prefix, local, from netip.AddrPort) bool
+	// Path-Coupled Query did (RFC 5971 §5.8.1.2). It must be quick. Nil: always.
+	IngressFilter func(source netip.Prefix, at Ingress) bool
 
 	// Rand fills the slice with cryptographically strong random octets.
 	Rand func([]byte)

@@ -199,11 +199,11 @@ func (s *stage) datagram(words []string) (Datagram, error) {
 		case "alert":
 			d.RouterAlert = true
 		case "transit":
-			d.Transit = &Transit{Interface: 1}
+			d.Transit, d.Interface = &Transit{}, 1
 		case "interface":
 			var n int
 			n, err = strconv.Atoi(value)
-			d.Transit = &Transit{Interface: n}
+			d.Transit, d.Interface = &Transit{}, uint32(n)
 		default:
 			err = errors.New("unknown word")
 		}

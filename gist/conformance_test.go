@@ -261,7 +261,7 @@ func (s *stage) configure(words []string) error {
 		case "cookie-errors":
 			cfg.InvalidCookieErrors = true
 		case "ingress-filter":
-			cfg.IngressFilter = func(netip.Prefix, netip.AddrPort, netip.AddrPort) bool { return false }
+			cfg.IngressFilter = func(netip.Prefix, Ingress) bool { return false }
 		case "declines":
 			s.accept = PeerAnswer{}
 		case "answers":

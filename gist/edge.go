@@ -30,8 +30,8 @@ type EdgeConfig struct {
 	// of mri out to Neighbor. Nil: always.
 	ForwardingCheck func(mri wire.MRI) bool
 	// IngressFilter says whether packets from all of source may arrive from
-	// Neighbor (RFC 5971 §5.8.1.2). Nil: always.
-	IngressFilter func(source netip.Prefix) bool
+	// Neighbor, where the Query did (RFC 5971 §5.8.1.2). Nil: always.
+	IngressFilter func(source netip.Prefix, at Ingress) bool
 	// Rate is how many Queries per second are relayed in either direction on
 	// the mean, at most Burst at once. 0: 10,000 and 1,000.
 	Rate, Burst int
@@ -224,7 +224,7 @@ func (e *Edge) inbound(d *Datagram) {
 	case mri.Egress.IsValid() && mri.Egress != c.Neighbor:
 		e.refuseMRI(d, mriEgress, "Egress Address is not the neighbour's")
 		return
-	case c.IngressFilter != nil && !c.IngressFilter(mri.Flow.Source.Masked()):
+	case c.IngressFilter != nil && !c.IngressFilter(mri.Flow.Source.Masked(), Ingress{Local: d.Local, From: d.From, Interface: d.Interface}):
 		e.refuseMRI(d, mriSource, "the flow's source would not pass the ingress filter")
 		return
 	}

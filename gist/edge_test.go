@@ -165,7 +165,7 @@ func TestEdgeRefuses(t *testing.T) {
 		{"forwarding table disagrees", fromQNE(edgeQuery(hop12, nil)), true, func(c *EdgeConfig) { c.ForwardingCheck = func(wire.MRI) bool { return false } }, wire.IngressFilterFailure},
 		{"inwards: not our interface", fromNeighbor(with(in12, func(m *wire.MRI) { m.Ingress = addr("192.0.2.99") })), false, nil, wire.IngressFilterFailure},
 		{"inwards: not the neighbour's", fromNeighbor(with(in12, func(m *wire.MRI) { m.Egress = addr("192.0.2.99") })), false, nil, wire.IngressFilterFailure},
-		{"source would be filtered", fromNeighbor(edgeQuery(in12, nil)), false, func(c *EdgeConfig) { c.IngressFilter = func(netip.Prefix) bool { return false } }, wire.IngressFilterFailure},
+		{"source would be filtered", fromNeighbor(edgeQuery(in12, nil)), false, func(c *EdgeConfig) { c.IngressFilter = func(netip.Prefix, Ingress) bool { return false } }, wire.IngressFilterFailure},
 		{"IPv6 flow on an IPv4 border", fromNeighbor(edgeQuery(v6, nil)), false, nil, wire.IPVersionMismatch},
 		{"hop count 1", fromQNE(edgeQuery(hop12, func(m *wire.Message) { m.HopCount = 1 })), true, nil, wire.HopLimitExceeded},
 		{"hop count 0", fromNeighbor(edgeQuery(in12, func(m *wire.Message) { m.HopCount = 0 })), false, nil, wire.HopLimitExceeded},

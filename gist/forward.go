@@ -119,7 +119,7 @@ func (m *Machine) passOn(o *origin, hops uint8, why string) {
 	}
 	m.stats.Forwarded++
 	m.note("forwarded", o.from, why)
-	m.do(ForwardDatagram{Datagram{Local: o.local, From: o.from, TTL: o.ttl, RouterAlert: o.alert, Transit: o.transit, Payload: payload}})
+	m.do(ForwardDatagram{Datagram{Local: o.local, From: o.from, Interface: o.iface, TTL: o.ttl, RouterAlert: o.alert, Transit: o.transit, Payload: payload}})
 }
 
 // refuseTransit drops the packet with an Error to its sender, whom the NLI
@@ -133,7 +133,7 @@ func (m *Machine) refuseTransit(o *origin, h wire.Header, id wire.ErrorID, info 
 // notForwarded is the first check of RFC 5971 §4.3.4, made by the kernel.
 func (m *Machine) notForwarded(e *NotForwarded) {
 	d := &e.Datagram
-	o := origin{local: d.Local, from: d.From, ttl: d.TTL, alert: d.RouterAlert, transit: d.Transit, payload: d.Payload}
+	o := origin{local: d.Local, from: d.From, iface: d.Interface, ttl: d.TTL, alert: d.RouterAlert, transit: d.Transit, payload: d.Payload}
 	if !wire.IsDatagram(d.Payload) {
 		return
 	}

@@ -19,7 +19,7 @@ func newTransit(t *testing.T, change ...func(*Config)) (*bench, *Transit) {
 	return newBench(t, append([]func(*Config){func(c *Config) {
 		c.Edges = nil
 		c.Route = func(wire.MRI) (QueryRoute, error) { return QueryRoute{}, errors.New("nowhere to go") }
-	}}, change...)...), &Transit{Header: []byte("the packet's own"), Interface: 4}
+	}}, change...)...), &Transit{Header: []byte("the packet's own")}
 }
 
 // transitQuery is a Path-Coupled Query of a, for whoever is on the way.

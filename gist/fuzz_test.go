@@ -165,7 +165,7 @@ func FuzzMachine(f *testing.F) {
 			case 14:
 				ev = Datagram{
 					Local: netip.AddrPortFrom(testFlow.Destination.Addr(), testPort), From: from[int(op>>4)%3], TTL: op, RouterAlert: true,
-					Transit: &Transit{Interface: int(op >> 5)}, Payload: p,
+					Interface: uint32(op >> 5), Transit: &Transit{}, Payload: p,
 				}
 			case 15:
 				ev = fuzzRare(op, conn, sid, p)

@@ -223,18 +223,21 @@ func (m *Machine) serves(id wire.NSLPID) bool { return slices.Contains(m.cfg.NSL
 type origin struct {
 	ma          *assoc // nil: D-mode
 	local, from netip.AddrPort
-	ttl         uint8 // 0: not known
+	iface       uint32 // 0: not known
+	ttl         uint8  // 0: not known
 	alert       bool
 	transit     *Transit // nil: addressed to us
 	payload     []byte   // with transit: the whole message
 }
+
+func (o *origin) ingress() Ingress { return Ingress{Local: o.local, From: o.from, Interface: o.iface} }
 
 // unmapped takes IPv4 addresses out of the IPv6 form that sockets of both
 // versions give them: nothing inside knows that form, and wire refuses it.
 func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
 
 func (m *Machine) rxDatagram(d *Datagram) {
-	o := origin{local: unmapped(d.Local), from: unmapped(d.From), ttl: d.TTL, alert: d.RouterAlert}
+	o := origin{local: unmapped(d.Local), from: unmapped(d.From), iface: d.Interface, ttl: d.TTL, alert: d.RouterAlert}
 	m.stats.DatagramsIn++
 	if d.Transit != nil {
 		o.transit, o.payload = d.Transit, d.Payload

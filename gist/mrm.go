@@ -105,7 +105,7 @@ func (m *Machine) checkPathCoupled(o *origin) (a arrival, ok bool) {
 		// more than one IP hop"
 		m.reject(o, wire.InvalidIPTTL, "ip-ttl")
 		return a, false
-	case !mri.Upstream && m.cfg.IngressFilter != nil && !m.cfg.IngressFilter(mri.Flow.Source.Masked(), o.local, o.from):
+	case !mri.Upstream && m.cfg.IngressFilter != nil && !m.cfg.IngressFilter(mri.Flow.Source.Masked(), o.ingress()):
 		// "the full range of source addresses (the source-address masked with
 		// its prefix-length)"
 		m.rejectMRI(o, wire.IngressFilterFailure, mriSource)

@@ -281,7 +281,7 @@ func TestQueryChecks(t *testing.T) {
 		return func(_ *wire.Message, d *Datagram) { d.TTL = n }
 	}
 	never := func(c *Config) {
-		c.IngressFilter = func(netip.Prefix, netip.AddrPort, netip.AddrPort) bool { return false }
+		c.IngressFilter = func(netip.Prefix, Ingress) bool { return false }
 	}
 	for name, c := range map[string]struct {
 		mri    wire.MRI
@@ -372,7 +372,7 @@ func TestOtherIPVersionIsForOthers(t *testing.T) {
 func TestIngressFilterSeesTheWholeRange(t *testing.T) {
 	var asked netip.Prefix
 	b := onPath(t, func(c *Config) {
-		c.IngressFilter = func(s netip.Prefix, _, _ netip.AddrPort) bool { asked = s; return true }
+		c.IngressFilter = func(s netip.Prefix, _ Ingress) bool { asked = s; return true }
 	})
 	mri := pc
 	mri.Flow.Source = netip.MustParsePrefix("10.1.2.3/16")

@@ -302,7 +302,7 @@ func TestGISTAwareNATLostState(t *testing.T) {
 // NAT-Traversal object: RFC 5971 §7.2.3.
 func TestGISTAwareNATErrorToQuery(t *testing.T) {
 	s := newNATSides(t, 102, true, func(c *Config) {
-		c.IngressFilter = func(netip.Prefix, netip.AddrPort, netip.AddrPort) bool { return false }
+		c.IngressFilter = func(netip.Prefix, Ingress) bool { return false }
 	})
 	s.q.send(testSID(1), s.qMRI, "one.")
 	s.net.Run(time.Second)

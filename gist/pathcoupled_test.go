@@ -453,7 +453,7 @@ func TestMRIValidation(t *testing.T) {
 		return refused.ID
 	}
 	ch := newChain(t, 14, func(c *Config) {
-		c.IngressFilter = func(s netip.Prefix, _, _ netip.AddrPort) bool { return s != testFlow.Source }
+		c.IngressFilter = func(s netip.Prefix, _ Ingress) bool { return s != testFlow.Source }
 	})
 	if id := refusal(ch, pc); id != wire.IngressFilterFailure {
 		t.Errorf("got %v", id)

@@ -149,7 +149,7 @@ func TestQModeDataChecks(t *testing.T) {
 			m.NSLPData = []byte("data")
 		}}, change...)...)
 	}
-	refuse := func(netip.Prefix, netip.AddrPort, netip.AddrPort) bool { return false }
+	refuse := func(netip.Prefix, Ingress) bool { return false }
 	own := func(m *wire.Message, d *Datagram) {
 		m.NLI.Address, m.NLI.PeerIdentity, d.From = bAddr, []byte("me"), netip.AddrPortFrom(bAddr, testPort)
 	}

@@ -221,7 +221,7 @@ func (m *Machine) respond(o *origin) {
 	}
 	c := rcookie{edge: a.edge, port: a.to.Port(), hops: a.hops}
 	if o.transit != nil {
-		c.iface = uint16(o.transit.Interface)
+		c.iface = uint16(o.iface)
 	}
 	back := msg.MRI.Reverse()
 	ma := m.reusable(&back, a.via)

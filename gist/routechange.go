@@ -8,6 +8,7 @@ import (
 	"github.com/gaissmai/bart"
 
 	"github.com/interqos/interqos/gist/wire"
+	"github.com/interqos/interqos/internal/prefix"
 )
 
 // Route changes: RFC 5971 §7.1. Routing state is Good, Tentative (in use, being
@@ -199,16 +200,12 @@ func (m *Machine) expandCheck(c pathCheck) int {
 }
 
 func (m *Machine) splitCheck(c pathCheck) {
-	x, bits := &m.paths, c.dst.Bits()
+	x := &m.paths
 	if g, ok := x.groups.Get(c.dst); ok {
 		x.work = append(x.work, pathCheck{dst: c.dst, iface: c.iface, left: g.n})
 	}
-	upper := c.dst.Addr().AsSlice()
-	upper[bits/8] |= 0x80 >> (bits % 8)
-	half, _ := netip.AddrFromSlice(upper)
-	x.work = append(x.work,
-		pathCheck{dst: netip.PrefixFrom(half, bits+1), iface: c.iface},
-		pathCheck{dst: netip.PrefixFrom(c.dst.Addr(), bits+1), iface: c.iface})
+	low, high := prefix.Halves(c.dst)
+	x.work = append(x.work, pathCheck{dst: high, iface: c.iface}, pathCheck{dst: low, iface: c.iface})
 }
 
 // checkPath asks the forwarding table again: where the path is as it was, the

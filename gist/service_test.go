@@ -454,10 +454,10 @@ func TestErrorTooLarge(t *testing.T) {
 // §8.5: the cookie stores it.
 func TestInterfaceChangesAtRefresh(t *testing.T) {
 	b := onPath(t)
-	handshake := func(iface int) (told []RoutingStatus) {
+	handshake := func(iface uint32) (told []RoutingStatus) {
 		d := queryOf(pc, cAddr, func(m *wire.Message, d *Datagram) {
 			m.StackProposal, m.HasStackConfig = nil, false
-			d.Transit = &Transit{Interface: iface}
+			d.Transit, d.Interface = &Transit{}, iface
 		})
 		q, err := wire.ParseDatagram(d.Payload)
 		if err != nil {
@@ -473,7 +473,10 @@ func TestInterfaceChangesAtRefresh(t *testing.T) {
 		}
 		return told
 	}
-	for i, c := range []struct{ iface, told int }{{3, 1}, {3, 0}, {4, 1}, {4, 0}} {
+	for i, c := range []struct {
+		iface uint32
+		told  int
+	}{{3, 1}, {3, 0}, {4, 1}, {4, 0}} {
 		if told := handshake(c.iface); len(told) != c.told || c.told > 0 && told[0] != Good {
 			t.Errorf("handshake %d by interface %d: told %v", i, c.iface, told)
 		}

@@ -104,7 +104,7 @@ func (n *simNode) restart(identity string) {
 func (n *simNode) datagram(d simnet.Datagram) {
 	ev := Datagram{Local: d.To, From: d.From, TTL: d.TTL, RouterAlert: d.RouterAlert, Payload: d.Payload}
 	if d.To.Addr() != n.cfg.Address {
-		ev.Transit = &Transit{Interface: 1} // diverted here
+		ev.Transit, ev.Interface = &Transit{}, 1 // diverted here
 	}
 	n.do(ev)
 }

@@ -116,7 +116,8 @@ func appendSource(b []byte, a netip.Addr) []byte {
 type control struct {
 	ttl         uint8
 	routerAlert bool
-	destination netip.Addr // where the socket is bound to any address
+	destination netip.Addr
+	iface       uint32
 }
 
 func parseControl(b []byte) (c control) {
@@ -143,6 +144,7 @@ func (c *control) read4(kind int32, data []byte) {
 	case kind == unix.IP_RECVOPTS:
 		_, c.routerAlert = routerAlert4(data)
 	case kind == unix.IP_PKTINFO && len(data) >= 12:
+		c.iface = binary.NativeEndian.Uint32(data)
 		c.destination = netip.AddrFrom4([4]byte(data[8:12]))
 	}
 }
@@ -153,7 +155,8 @@ func (c *control) read6(kind int32, data []byte) {
 		c.ttl = uint8(binary.NativeEndian.Uint32(data))
 	case kind == unix.IPV6_HOPOPTS && len(data) >= 2:
 		_, c.routerAlert = routerAlert6(data[2:])
-	case kind == unix.IPV6_PKTINFO && len(data) >= 16:
+	case kind == unix.IPV6_PKTINFO && len(data) >= 20:
+		c.iface = binary.NativeEndian.Uint32(data[16:])
 		c.destination = netip.AddrFrom16([16]byte(data[:16]))
 	}
 }
@@ -197,11 +200,12 @@ func routerAlert6(b []byte) (value uint16, found bool) {
 }
 
 // prepareUDP sets up a UDP socket before it is bound.
-func prepareUDP(fd int, v6, anyAddr, reuse bool, buffer int) error {
+func prepareUDP(fd int, v6, reuse bool, buffer int) error {
 	type option struct{ level, name, value int }
 	options := []option{
 		{unix.IPPROTO_IP, unix.IP_RECVTTL, 1},
 		{unix.IPPROTO_IP, unix.IP_RECVOPTS, 1},
+		{unix.IPPROTO_IP, unix.IP_PKTINFO, 1}, // the interface, for ingress filters
 		// RFC 5971 §5.3.2.1: "the sender MUST set the Don't Fragment (DF) bit".
 		{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO},
 	}
@@ -210,14 +214,9 @@ func prepareUDP(fd int, v6, anyAddr, reuse bool, buffer int) error {
 			{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1},
 			{unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 1},
 			{unix.IPPROTO_IPV6, unix.IPV6_RECVHOPOPTS, 1},
+			{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1},
 			{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DO},
 		}
-	}
-	switch {
-	case anyAddr && v6:
-		options = append(options, option{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1})
-	case anyAddr:
-		options = append(options, option{unix.IPPROTO_IP, unix.IP_PKTINFO, 1})
 	}
 	if reuse {
 		options = append(options, option{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1})

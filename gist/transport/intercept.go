@@ -444,8 +444,8 @@ func (i *Intercept) event(s *interceptSocket, m *ipv4.Message) (gist.Datagram, b
 		return gist.Datagram{}, false
 	}
 	return gist.Datagram{
-		Local: a.to, From: a.from, TTL: a.ttl, RouterAlert: true,
-		Transit: &gist.Transit{Header: header, Interface: a.iface},
+		Local: a.to, From: a.from, Interface: a.iface, TTL: a.ttl, RouterAlert: true,
+		Transit: &gist.Transit{Header: header},
 		Payload: append([]byte(nil), m.Buffers[0][:m.N]...),
 	}, true
 }
@@ -476,7 +476,7 @@ func (a *arrived) parse4(kind int32, data []byte) {
 	case kind == unix.IP_RECVOPTS:
 		a.extensions = append(a.extensions, data...)
 	case kind == unix.IP_PKTINFO && len(data) >= 12:
-		a.iface = int(int32(binary.NativeEndian.Uint32(data)))
+		a.iface = binary.NativeEndian.Uint32(data)
 	case kind == unix.IP_RECVORIGDSTADDR && len(data) >= 8:
 		a.to = netip.AddrPortFrom(netip.AddrFrom4([4]byte(data[4:8])), binary.BigEndian.Uint16(data[2:]))
 	}
@@ -489,7 +489,7 @@ func (a *arrived) parse6(kind int32, data []byte) {
 	case kind == ipv6Flowinfo && len(data) >= 4:
 		a.flowinfo = binary.BigEndian.Uint32(data)
 	case kind == unix.IPV6_PKTINFO && len(data) >= 20:
-		a.iface = int(int32(binary.NativeEndian.Uint32(data[16:])))
+		a.iface = binary.NativeEndian.Uint32(data[16:])
 	case kind == unix.IPV6_RECVORIGDSTADDR && len(data) >= 24:
 		a.to = netip.AddrPortFrom(netip.AddrFrom16([16]byte(data[8:24])), binary.BigEndian.Uint16(data[2:]))
 	case kind == unix.IPV6_HOPOPTS:

@@ -42,7 +42,7 @@ func openRawIntercept(buffer int) (*rawIntercept, error) {
 func (r *rawIntercept) close() { _ = r.file.Close() }
 
 // packet waits for the next one. It is good until the next call.
-func (r *rawIntercept) packet() (packet []byte, iface int, err error) {
+func (r *rawIntercept) packet() (packet []byte, iface uint32, err error) {
 	raw, err := r.file.SyscallConn()
 	if err != nil {
 		return nil, 0, err
@@ -80,7 +80,7 @@ func (i *Intercept) readRaw() {
 }
 
 // rawEvent judges a packet as the rules of nftables do.
-func (i *Intercept) rawEvent(packet []byte, iface int) (gist.Datagram, bool) {
+func (i *Intercept) rawEvent(packet []byte, iface uint32) (gist.Datagram, bool) {
 	f, err := readHeader(packet)
 	if err != nil || !f.hasAlert || f.alert != 0 || !i.inTransit(f.to.Addr()) {
 		return gist.Datagram{}, false // the kernel has delivered it, and this is a copy
@@ -95,8 +95,8 @@ func (i *Intercept) rawEvent(packet []byte, iface int) (gist.Datagram, bool) {
 	}
 	both := append([]byte(nil), packet...)
 	return gist.Datagram{
-		Local: f.to, From: f.from, TTL: f.ttl, RouterAlert: true,
-		Transit: &gist.Transit{Header: both[:len(header):len(header)], Interface: iface},
+		Local: f.to, From: f.from, Interface: iface, TTL: f.ttl, RouterAlert: true,
+		Transit: &gist.Transit{Header: both[:len(header):len(header)]},
 		Payload: both[len(header):],
 	}, true
 }

@@ -174,7 +174,7 @@ func TestInterceptAndForwardEveryHeader(t *testing.T) {
 			d := atR.count(t, taken+1)[taken].(gist.Datagram)
 			taken++
 			// Sent as a forwarder does: with a hop less.
-			if d.From != f.from || d.Local != f.to || d.TTL != 63 || !d.RouterAlert || d.Transit == nil || d.Transit.Interface == 0 || !bytes.Equal(d.Payload, sent) {
+			if d.From != f.from || d.Local != f.to || d.TTL != 63 || !d.RouterAlert || d.Transit == nil || d.Interface == 0 || !bytes.Equal(d.Payload, sent) {
 				t.Errorf("%s: R got %+v %+v", name, d, d.Transit)
 			}
 			sent[wire.MagicLen+wire.HopCountOffset]--
@@ -534,7 +534,7 @@ func TestRawInterception(t *testing.T) {
 	atB.want("another value", headers()["ipv4"], query(3), 2)
 	send(zero, query(3))
 	d := atR.count(t, 1)[0].(gist.Datagram)
-	if d.TTL != 63 || d.Local.String() != "10.2.0.1:270" || d.Transit == nil || d.Transit.Interface == 0 || !bytes.Equal(d.Payload, query(3)) {
+	if d.TTL != 63 || d.Local.String() != "10.2.0.1:270" || d.Transit == nil || d.Interface == 0 || !bytes.Equal(d.Payload, query(3)) {
 		t.Errorf("R got %+v", d)
 	}
 	if err := i.Forward(gist.ForwardDatagram{Datagram: d}); err != nil {

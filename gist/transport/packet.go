@@ -106,7 +106,7 @@ type arrived struct {
 	flowinfo   uint32 // IPv6 traffic class and flow label
 	extensions []byte // IPv4 options, or IPv6 extension headers in their order
 	firstKind  uint8  // IPv6: the kind of the first extension header
-	iface      int
+	iface      uint32
 }
 
 // header puts together the headers that the packet had. What a UDP socket

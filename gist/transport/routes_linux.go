@@ -31,6 +31,8 @@ type RoutesConfig struct {
 	// OnError is told why changes may have been missed. OnChange then says that
 	// everything may have changed. Nil: nobody is told.
 	OnError func(error)
+	// Ingress has the prefixes of all routes kept in memory, for Arrives.
+	Ingress bool
 }
 
 // Routes is the kernel's forwarding table and what changes in it: the local
@@ -38,6 +40,7 @@ type RoutesConfig struct {
 type Routes struct {
 	cfg    RoutesConfig
 	handle *netlink.Handle
+	dump   *netlink.Handle // for what takes long; nil without RoutesConfig.Ingress
 	events *nl.NetlinkSocket
 	kick   chan struct{} // holds a token while there is something to tell
 	stop   chan struct{}
@@ -49,6 +52,8 @@ type Routes struct {
 	blind   bool   // changes are not told any more: no answer is kept
 	cache   map[netip.Addr]Route
 	links   map[uint32]bool // whether packets can leave by it
+	inner   map[uint32]bool // loopback interfaces
+	splits  splits
 	changed changes
 }
 
@@ -84,7 +89,18 @@ func WatchRoutes(cfg RoutesConfig) (*Routes, error) {
 		cfg: cfg, handle: handle, events: events, kick: make(chan struct{}, 1), stop: make(chan struct{}),
 		cache: map[netip.Addr]Route{},
 	}
-	if err := r.readLinks(); err != nil {
+	if cfg.Ingress {
+		// With a large table it is busy for a second; the other one is for lookups.
+		if r.dump, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+			r.Close()
+			return nil, fmt.Errorf("netlink: %w", err)
+		}
+		err = r.readSplits()
+	}
+	if err == nil {
+		err = r.readLinks()
+	}
+	if err != nil {
 		r.Close()
 		return nil, err
 	}
@@ -100,6 +116,9 @@ func (r *Routes) Close() {
 		r.events.Close()
 		r.loops.Wait()
 		r.handle.Close()
+		if r.dump != nil {
+			r.dump.Close()
+		}
 	})
 }
 
@@ -148,9 +167,10 @@ func (r *Routes) readLinks() error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.links = make(map[uint32]bool, len(links))
+	r.links, r.inner = make(map[uint32]bool, len(links)), make(map[uint32]bool, 1)
 	for _, l := range links {
 		r.links[uint32(l.Attrs().Index)] = l.Attrs().RawFlags&linkRuns == linkRuns
+		r.inner[uint32(l.Attrs().Index)] = l.Attrs().RawFlags&unix.IFF_LOOPBACK != 0
 	}
 	return nil
 }
@@ -181,7 +201,11 @@ func (r *Routes) read() {
 		for i := range msgs {
 			r.take(&msgs[i])
 		}
+		stale := r.splits.stale
 		r.mu.Unlock()
+		if stale {
+			r.reread()
+		}
 		r.wake()
 	}
 }
@@ -194,6 +218,7 @@ func (r *Routes) missed(err error) {
 	if err := r.readLinks(); err != nil && r.cfg.OnError != nil {
 		r.cfg.OnError(err)
 	}
+	r.reread()
 	r.mu.Lock()
 	r.everything()
 	r.mu.Unlock()
@@ -238,6 +263,7 @@ func (r *Routes) link(index uint32) {
 func (r *Routes) forget() {
 	r.epoch++
 	clear(r.cache)
+	clear(r.splits.known)
 }
 
 // take notes what one message of the kernel means; mu is held.
@@ -245,6 +271,9 @@ func (r *Routes) take(m *syscall.NetlinkMessage) {
 	switch m.Header.Type {
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		if p, ok := routeOf(m.Data); ok {
+			if r.cfg.Ingress {
+				r.splits.prefixes.Insert(p)
+			}
 			r.prefix(p)
 		}
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
@@ -258,6 +287,7 @@ func (r *Routes) take(m *syscall.NetlinkMessage) {
 			r.link(binary.NativeEndian.Uint32(m.Data[4:]))
 		}
 	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
+		r.splits.stale = r.cfg.Ingress
 		r.everything()
 	}
 }

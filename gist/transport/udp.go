@@ -142,7 +142,7 @@ func openUDP(addr netip.AddrPort, cfg *UDPConfig) (*udpSocket, error) {
 	}
 	lc := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) error {
 		return controlFD(rc, func(fd int) error {
-			if err := prepareUDP(fd, s.v6, addr.Addr().IsUnspecified(), cfg.reuse, cfg.Buffer); err != nil || !cfg.Foreign {
+			if err := prepareUDP(fd, s.v6, cfg.reuse, cfg.Buffer); err != nil || !cfg.Foreign {
 				return err
 			}
 			return prepareForeign(fd, s.v6)
@@ -274,7 +274,7 @@ func (s *udpSocket) events(ms []ipv4.Message) []gist.Event {
 		}
 		c := parseControl(m.OOB[:m.NN])
 		local := s.local
-		if c.destination.IsValid() {
+		if c.destination.IsValid() && s.local.Addr().IsUnspecified() {
 			local = netip.AddrPortFrom(c.destination, local.Port())
 		}
 		at := len(backing)
@@ -283,6 +283,7 @@ func (s *udpSocket) events(ms []ipv4.Message) []gist.Event {
 		events = append(events, gist.Datagram{
 			Local:       local,
 			From:        netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port()),
+			Interface:   c.iface,
 			TTL:         c.ttl,
 			RouterAlert: c.routerAlert,
 			Payload:     backing[at:len(backing):len(backing)],

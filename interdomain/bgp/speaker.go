@@ -166,6 +166,12 @@ func (s *Speaker) running() (*server.BgpServer, error) {
 // Lookup returns the best path of the longest prefix that holds dst.
 func (s *Speaker) Lookup(dst netip.Addr) (Route, bool) { return s.table.lookup(dst) }
 
+// Every says whether ok holds for the best path of each address in p, nil where
+// there is none. The error says that p has too many parts to tell.
+func (s *Speaker) Every(p netip.Prefix, ok func(*Route) bool) (bool, error) {
+	return s.table.every(p, ok)
+}
+
 // Routes calls fn with every best path, in the order of their prefixes, IPv4
 // first, until it returns false. It walks a snapshot: fn may take its time.
 func (s *Speaker) Routes(fn func(Route) bool) {

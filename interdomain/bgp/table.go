@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 
 	"github.com/gaissmai/bart"
+
+	"github.com/interqos/interqos/internal/prefix"
 )
 
 // Route is a best path. What it refers to is shared: do not change it.
@@ -52,6 +54,27 @@ func (t *table) lookup(dst netip.Addr) (Route, bool) {
 	}
 	return *r, true
 }
+
+// every says whether ok holds for the best path of each address of p; nil is
+// none.
+func (t *table) every(p netip.Prefix, ok func(*Route) bool) (bool, error) {
+	routes := t.snapshot.Load()
+	divided := func(p netip.Prefix) bool {
+		for q := range routes.Subnets(p) {
+			if q != p {
+				return true
+			}
+		}
+		return false
+	}
+	return prefix.Every(p, maxRegions, divided, func(p netip.Prefix) (bool, error) {
+		r, _ := routes.LookupPrefix(p)
+		return ok(r), nil
+	})
+}
+
+// maxRegions is how many parts with paths of their own a range may have.
+const maxRegions = 256
 
 // set notes a prefix's new best path, nil for none, to be applied.
 func (t *table) set(p netip.Prefix, r *Route) {

@@ -117,6 +117,39 @@ func TestMappedAddressIsIPv4(t *testing.T) {
 	}
 }
 
+// A range is as good as the worst best path in it.
+func TestEveryBestPath(t *testing.T) {
+	tab := newTable()
+	for p, as := range map[string]uint32{"10.0.0.0/8": 1, "10.64.0.0/10": 2, "192.0.2.0/25": 1, "192.0.2.128/25": 1, "2001:db8::/32": 1} {
+		q := netip.MustParsePrefix(p)
+		tab.set(q, &Route{Prefix: q, NextAS: as})
+	}
+	tab.apply()
+	by1 := func(r *Route) bool { return r != nil && r.NextAS == 1 }
+	for _, c := range []struct {
+		p    string
+		want bool
+	}{
+		{"10.1.2.3/32", true},
+		{"10.0.0.0/10", true},
+		{"10.64.1.0/24", false},
+		{"10.0.0.0/8", false}, // with 10.64.0.0/10
+		{"192.0.2.0/24", true},
+		{"192.0.0.0/22", false}, // there are gaps
+		{"198.51.100.1/32", false},
+		{"2001:db8:1::/48", true},
+		{"::/0", false},
+	} {
+		if got, err := tab.every(netip.MustParsePrefix(c.p), by1); err != nil || got != c.want {
+			t.Errorf("%s: %v, %v; want %v", c.p, got, err, c.want)
+		}
+	}
+	many := filled(1000)
+	if _, err := many.every(netip.MustParsePrefix("20.0.0.0/8"), func(*Route) bool { return true }); err == nil {
+		t.Error("a thousand parts were looked at")
+	}
+}
+
 // filled is a table of n routes, /24 to /8, with paths as they are in the Internet.
 func filled(n int) *table {
 	tab := newTable()
