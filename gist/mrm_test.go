@@ -371,14 +371,16 @@ func TestOtherIPVersionIsForOthers(t *testing.T) {
 // with its prefix-length)": RFC 5971 §5.8.1.2.
 func TestIngressFilterSeesTheWholeRange(t *testing.T) {
 	var asked netip.Prefix
+	var at Ingress
 	b := onPath(t, func(c *Config) {
-		c.IngressFilter = func(s netip.Prefix, _ Ingress) bool { asked = s; return true }
+		c.IngressFilter = func(s netip.Prefix, in Ingress) bool { asked, at = s, in; return true }
 	})
 	mri := pc
 	mri.Flow.Source = netip.MustParsePrefix("10.1.2.3/16")
-	b.do(queryOf(mri, cAddr))
-	if asked != netip.MustParsePrefix("10.1.0.0/16") {
-		t.Errorf("asked about %v", asked)
+	d := queryOf(mri, cAddr, func(_ *wire.Message, d *Datagram) { d.Interface = 7 })
+	b.do(d)
+	if asked != netip.MustParsePrefix("10.1.0.0/16") || at != (Ingress{Local: d.Local, From: d.From, Interface: 7}) {
+		t.Errorf("asked about %v at %+v", asked, at)
 	}
 }
 

@@ -107,6 +107,8 @@ type GISTConfig struct {
 
 	Limits GISTLimits
 
+	IngressFilter IngressFilter // of Queries that follow a flow
+
 	Intercept *InterceptConfig // nil: Queries in transit pass
 }
 
@@ -141,6 +143,7 @@ type EdgeConfig struct {
 	Internal, External netip.Addr
 	Neighbor           NeighborConfig
 	Discovery          Discovery
+	IngressFilter      IngressFilter
 }
 
 // NeighborConfig is the AS on the other side of an edge.

@@ -60,7 +60,7 @@ func Live(running, next *Config) *Config {
 
 // sameEdge says that two edges differ at most in the neighbour's QNEs and names.
 func sameEdge(a, b EdgeConfig) bool {
-	return a.Name == b.Name && a.Internal == b.Internal && a.External == b.External && a.Discovery == b.Discovery &&
+	return a.Name == b.Name && a.Internal == b.Internal && a.External == b.External && a.Discovery == b.Discovery && a.IngressFilter == b.IngressFilter &&
 		a.Neighbor.AS == b.Neighbor.AS && a.Neighbor.Address == b.Neighbor.Address && a.Neighbor.BGPPort == b.Neighbor.BGPPort
 }
 
@@ -124,6 +124,7 @@ func (c *Changes) gist(a, b GISTConfig) {
 	c.restart("gist.routing_state_validity", a.RoutingStateValidity != b.RoutingStateValidity)
 	c.restart("gist.association_hold_time", a.AssociationHoldTime != b.AssociationHoldTime)
 	c.restart("gist.limits", a.Limits != b.Limits)
+	c.restart("gist.ingress_filter", a.IngressFilter != b.IngressFilter)
 	c.restart("gist.intercept", !samePointer(a.Intercept, b.Intercept))
 }
 

@@ -212,7 +212,7 @@ func (p *configParser) store(v strictyaml.Value) {
 
 func (p *configParser) gist(v strictyaml.Value) {
 	o := v.Object("a mapping with at least address", "address", "port", "tcp_port", "plain_port", "tls", "sctp", "shards",
-		"routing_state_validity", "association_hold_time", "limits", "intercept")
+		"routing_state_validity", "association_hold_time", "limits", "ingress_filter", "intercept")
 	g := &p.c.GIST
 	g.Address = o.Need("address").Address("this QNE's own address")
 	g.Port = uint16(o.Get("port").Number("a UDP port", 1, math.MaxUint16, 270))
@@ -228,6 +228,7 @@ func (p *configParser) gist(v strictyaml.Value) {
 		QueriesPerSecond: l.Get("queries_per_second").Decimal("the mean rate of Queries per neighbour", 0),
 		DModePerSecond:   int(l.Get("dmode_per_second").Number("the mean rate of D-mode messages", 100, 1e7, 100_000)),
 	}
+	g.IngressFilter = ingressFilter(o.Get("ingress_filter"), IngressStrict)
 	g.Intercept = p.intercept(o.Get("intercept"))
 	p.tls(o.Get("tls"))
 	g.SCTP = o.Get("sctp").Bool(false)
@@ -287,7 +288,7 @@ func (p *configParser) name(v strictyaml.Value, what string) string {
 
 func (p *configParser) edgeList(v strictyaml.Value) {
 	for _, item := range v.List("a list of edges") {
-		o := item.Object("an edge, a mapping", "name", "internal", "external", "neighbor", "discovery")
+		o := item.Object("an edge, a mapping", "name", "internal", "external", "neighbor", "discovery", "ingress_filter")
 		if o.IsMapping() {
 			p.edge(o)
 		}
@@ -300,6 +301,8 @@ func (p *configParser) edge(o strictyaml.Object) {
 		Internal:  o.Need("internal").Address("the address where our QNE reaches the edge"),
 		External:  o.Need("external").Address("the address that faces the neighbour"),
 		Discovery: Discovery(o.Get("discovery").Word(string(DiscoveryRelay), string(DiscoveryRelay), string(DiscoveryConfigured))),
+
+		IngressFilter: ingressFilter(o.Get("ingress_filter"), IngressLoose),
 	}
 	n := o.Need("neighbor").Object("a mapping with as, address and qnes", "as", "address", "bgp_port", "qnes", "names")
 	e.Neighbor.AS = n.Need("as").AS("")
@@ -318,6 +321,10 @@ func (p *configParser) edge(o strictyaml.Object) {
 	e.Neighbor.Names = p.names(n.Get("names"))
 	p.c.Edges = append(p.c.Edges, e)
 	p.edges = append(p.edges, o)
+}
+
+func ingressFilter(v strictyaml.Value, otherwise IngressFilter) IngressFilter {
+	return IngressFilter(v.Word(string(otherwise), string(IngressStrict), string(IngressLoose), string(IngressOff)))
 }
 
 func (p *configParser) drivers(v strictyaml.Value) {

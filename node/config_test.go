@@ -129,6 +129,7 @@ func TestConfigErrors(t *testing.T) {
 		"qnes":                     {"[127.2.0.1]", "[]", "q.yaml:31:13: edges[0].neighbor.qnes: found an empty list, expected at least one address"},
 		"IP version":               {"external: 127.1.2.1", "external: '2001:db8::1'", `q.yaml:26:15: edges[0].external: found "2001:db8::1", expected an address of the same IP version as the neighbour's, 127.2.1.1`},
 		"edge name":                {"name: to-as65002", "name: to as65002", `q.yaml:24:11: edges[0].name: found "to as65002", expected the edge's name, letters, digits, '.', '_' and '-', at most 64`},
+		"ingress filter":           {"external: 127.1.2.1", "external: 127.1.2.1\n    ingress_filter: yes", `q.yaml:27:21: edges[0].ingress_filter: found "yes", expected one of strict, loose, off`},
 		"discovery":                {"external: 127.1.2.1", "external: 127.1.2.1\n    discovery: dns", `q.yaml:27:16: edges[0].discovery: found "dns", expected one of relay, configured`},
 		"a time that is none":      {"as65002-2026,", "as65002-2026, from: tomorrow,", "q.yaml:33:51: keys[0].from: found \"tomorrow\", expected a time such as 2027-01-01T00:00:00Z"},
 		"it ends before it begins": {"as65002-2026,", "as65002-2026, from: 2027-01-02T00:00:00Z, until: 2027-01-01T00:00:00+01:00,", "q.yaml:33:80: keys[0].until: found \"2027-01-01T00:00:00+01:00\", expected a time after from, 2027-01-02T00:00:00Z"},
@@ -310,6 +311,9 @@ func TestDiff(t *testing.T) {
 		"remote":        {"  allow:", "  remote: {listen: 'h:1', cert: c, key: k, client_ca: a, roles: [{cn: x, role: read}]}\n  allow:", nil, []string{"admin.remote"}},
 		"edge, all":     {"external: 127.1.2.1\n    neighbor:\n      as: 65002\n      address: 127.2.1.1\n      bgp_port: 10179\n      qnes: [127.2.0.1]", "external: 127.1.2.2\n    neighbor:\n      as: 65002\n      address: 127.2.1.1\n      bgp_port: 10179\n      qnes: [127.2.0.9]", nil, []string{"edges.to-as65002"}},
 		"SCTP":          {"shards: 2", "shards: 2\n  sctp: true", nil, []string{"gist.sctp"}},
+		"ingress":       {"shards: 2", "shards: 2\n  ingress_filter: loose", nil, []string{"gist.ingress_filter"}},
+		"ingress, same": {"shards: 2", "shards: 2\n  ingress_filter: strict", nil, nil},
+		"edge ingress":  {"external: 127.1.2.1", "external: 127.1.2.1\n    ingress_filter: strict", nil, []string{"edges.to-as65002"}},
 		"names":         {"qnes: [127.2.0.1]", "qnes: [127.2.0.1]\n      names: [qne.example]", []string{"edges.to-as65002.neighbor.names"}, nil},
 		"TLS":           {"shards: 2", "shards: 2\n  plain_port: 11000\n  tls: {certificate: a, key: b, ca: c}", nil, []string{"gist.plain_port", "gist.tls"}},
 		"TLS version":   {"shards: 2\n  plain_port: 11000\n  tls: {certificate: a, key: b, ca: c}", "shards: 2\n  plain_port: 11000\n  tls: {certificate: a, key: b, ca: c, min_version: 1.2}", []string{"gist.tls"}, nil},
@@ -373,7 +377,7 @@ func TestDiffSeesEveryField(t *testing.T) {
 		}
 	}
 	walk(reflect.TypeFor[Config](), "")
-	const known = 85 // a new field: teach Diff, add a case to TestDiff, and count it here
+	const known = 87 // a new field: teach Diff, add a case to TestDiff, and count it here
 	if len(fields) != known {
 		t.Errorf("the configuration has %d fields, Diff was written for %d: %v", len(fields), known, fields)
 	}

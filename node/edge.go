@@ -30,7 +30,7 @@ type edge struct {
 func (n *Node) newEdge(cfg EdgeConfig) (*edge, error) {
 	e := &edge{cfg: cfg, node: n}
 	var err error
-	e.relay, err = newRelay(n.cfg, &e.cfg, routes{n.bgp})
+	e.relay, err = newRelay(n.cfg, &e.cfg, routes{n.bgp}, n.border(&e.cfg))
 	if err != nil {
 		return nil, err
 	}
@@ -52,13 +52,14 @@ func (n *Node) newEdge(cfg EdgeConfig) (*edge, error) {
 }
 
 // newRelay makes the relay of one edge.
-func newRelay(c *Config, e *EdgeConfig, r interdomain.Routes) (*gist.Edge, error) {
+func newRelay(c *Config, e *EdgeConfig, r interdomain.Routes, ingress func(netip.Prefix, gist.Ingress) bool) (*gist.Edge, error) {
 	return gist.NewEdge(gist.EdgeConfig{
 		Identity: fmt.Appendf(nil, "AS%d edge %s", c.AS, e.Name),
 		Internal: e.Internal, External: e.External, Port: c.GIST.Port,
 		Neighbor: e.Neighbor.Address, NeighborAS: e.Neighbor.AS,
 		QNEs:            []netip.Addr{c.GIST.Address},
 		ForwardingCheck: func(mri gistwire.MRI) bool { return e.forwards(r, mri) },
+		IngressFilter:   ingress,
 		Rate:            int(math.Ceil(c.GIST.Limits.QueriesPerSecond)),
 	})
 }

@@ -235,7 +235,7 @@ func (s *shard) open(epoch uint32, shards int) (err error) {
 	s.qne, err = newQNE(s.node.cfg, qneParts{
 		index: s.index, shards: shards, epoch: epoch, started: s.node.started, sctp: s.node.sctp != nil,
 		random: random, fill: func(b []byte) { _, _ = crand.Read(b) }, // never fails, see its documentation
-		route: s.route, routes: routes{s.node.bgp}, fx: s,
+		route: s.route, ingress: s.node.ingress, routes: routes{s.node.bgp}, fx: s,
 	})
 	s.qne.clock = s.now
 	return err

@@ -73,6 +73,7 @@ type qneParts struct {
 	random  func() uint64
 	fill    func([]byte) // with strong random octets
 	route   func(wire.MRI) (gist.QueryRoute, error)
+	ingress func(netip.Prefix, gist.Ingress) bool // nil: no filter
 	routes  interdomain.Routes
 	fx      effects
 }
@@ -94,7 +95,7 @@ func newQNE(cfg *Config, p qneParts) (qne, error) {
 		Address:  cfg.GIST.Address, Port: cfg.GIST.Port,
 		TLSPort: tlsPort + uint16(p.index), TCPPort: plainPort + uint16(p.index), SCTPPort: plainPort + uint16(p.index),
 		NSLPIDs: []wire.NSLPID{nslpID}, ConnSpace: uint16(p.index),
-		Route: p.route, Edges: servedEdges(cfg), DirectPeers: directPeers(cfg),
+		Route: p.route, IngressFilter: p.ingress, Edges: servedEdges(cfg), DirectPeers: directPeers(cfg),
 		Rand:            p.fill,
 		FlowSource:      cfg.GIST.Intercept != nil,
 		ValidityOffPath: cfg.GIST.RoutingStateValidity, MAHoldTime: cfg.GIST.AssociationHoldTime,

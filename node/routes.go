@@ -21,9 +21,10 @@ func (n *Node) watchRoutes() {
 	kernel, err := transport.WatchRoutes(transport.RoutesConfig{
 		OnChange: n.routeChanged,
 		OnError:  func(err error) { n.note("routes", "missed", wire.SID{}, netip.AddrPort{}, err.Error()) },
+		Ingress:  n.cfg.GIST.IngressFilter != IngressOff,
 	})
 	if err != nil {
-		n.log.Warn("route changes are not seen, and Queries along the path not sent", "err", err)
+		n.log.Warn("the kernel's routes cannot be read: route changes are not seen, Queries along the path not sent, and those that come not filtered by interface", "err", err)
 	} else {
 		n.kernel = kernel
 		n.defers(kernel.Close)

@@ -13,6 +13,7 @@ import (
 	"github.com/interqos/interqos/gist"
 	"github.com/interqos/interqos/gist/wire"
 	"github.com/interqos/interqos/interdomain"
+	"github.com/interqos/interqos/interdomain/bgp"
 	"github.com/interqos/interqos/internal/pki"
 	"github.com/interqos/interqos/internal/simnet"
 	"github.com/interqos/interqos/intradomain"
@@ -220,7 +221,10 @@ func (a *simAS) boot() {
 		w.fatalf("AS%d: %v", a.cfg.AS, err)
 	}
 	for i := range a.cfg.Edges {
-		r, err := newRelay(a.cfg, &a.cfg.Edges[i], a.routes)
+		r, err := newRelay(a.cfg, &a.cfg.Edges[i], a.routes, func(source netip.Prefix, at gist.Ingress) bool {
+			ok, err := borderIngress(&a.cfg.Edges[i], a.routes, nil, source, at)
+			return ok && err == nil
+		})
 		if err != nil {
 			w.fatalf("AS%d: %v", a.cfg.AS, err)
 		}
@@ -509,6 +513,15 @@ func (r simRoutes) Lookup(d netip.Addr) (interdomain.Route, bool) {
 		}
 	}
 	return interdomain.Route{}, false
+}
+
+// Every is asked about single addresses only.
+func (r simRoutes) Every(p netip.Prefix, ok func(*bgp.Route) bool) (bool, error) {
+	rt, found := r.Lookup(p.Addr())
+	if !found {
+		return ok(nil), nil
+	}
+	return ok(&bgp.Route{NextHop: rt.NextHop, NextAS: rt.NextAS, Local: rt.Local}), nil
 }
 
 func b2i(b bool) int {

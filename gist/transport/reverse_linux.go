@@ -195,14 +195,18 @@ func (r *Routes) readSplits() error {
 	return nil
 }
 
-// reread is readSplits after news that routes do not tell of.
+// reread is for news that routes do not tell of: everything may have changed.
 func (r *Routes) reread() {
-	if !r.cfg.Ingress {
-		return
+	if r.cfg.Ingress {
+		if err := r.readSplits(); err != nil && r.cfg.OnError != nil {
+			r.cfg.OnError(err)
+		}
 	}
-	if err := r.readSplits(); err != nil && r.cfg.OnError != nil {
-		r.cfg.OnError(err)
-	}
+	r.mu.Lock()
+	r.splits.stale = false
+	r.everything()
+	r.mu.Unlock()
+	r.wake()
 }
 
 func (r *Routes) addSplits(batch []netip.Prefix) {

@@ -205,6 +205,7 @@ func (r *Routes) read() {
 		r.mu.Unlock()
 		if stale {
 			r.reread()
+			continue
 		}
 		r.wake()
 	}
@@ -219,10 +220,6 @@ func (r *Routes) missed(err error) {
 		r.cfg.OnError(err)
 	}
 	r.reread()
-	r.mu.Lock()
-	r.everything()
-	r.mu.Unlock()
-	r.wake()
 }
 
 func (r *Routes) wake() {
@@ -287,8 +284,7 @@ func (r *Routes) take(m *syscall.NetlinkMessage) {
 			r.link(binary.NativeEndian.Uint32(m.Data[4:]))
 		}
 	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
-		r.splits.stale = r.cfg.Ingress
-		r.everything()
+		r.splits.stale = true
 	}
 }
 

@@ -45,7 +45,7 @@ func TestUDPCarriesTTLAndRouterAlertOfEachDatagram(t *testing.T) {
 	rx := listenUDP(t, UDPConfig{Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.2:0")}, Handler: in.handle})
 	tx := listenUDP(t, UDPConfig{Addrs: []netip.AddrPort{loopback4}})
 	to := rx.LocalAddrs()[0]
-	defaultTTL := systemTTL(t)
+	defaultTTL, lo := systemTTL(t), loopbackIndex(t)
 	cases := []struct {
 		ttl   uint8
 		alert bool
@@ -68,10 +68,23 @@ func TestUDPCarriesTTLAndRouterAlertOfEachDatagram(t *testing.T) {
 			t.Errorf("datagram %d: TTL %d, router alert %v, %q; want %d, %v, %q",
 				i, d.TTL, d.RouterAlert, d.Payload, want, cases[i].alert, batch[i].Payload)
 		}
+		if d.Interface != lo {
+			t.Errorf("datagram %d: by interface %d, want %d", i, d.Interface, lo)
+		}
 		if d.Local != to || d.From != tx.LocalAddrs()[0] {
 			t.Errorf("datagram %d: from %v to %v, want from %v to %v", i, d.From, d.Local, tx.LocalAddrs()[0], to)
 		}
 	}
+}
+
+// loopbackIndex is the index of the loopback interface.
+func loopbackIndex(t *testing.T) uint32 {
+	t.Helper()
+	lo, err := net.InterfaceByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint32(lo.Index)
 }
 
 // systemTTL is the TTL of packets that do not ask for one.
