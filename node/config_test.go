@@ -45,6 +45,7 @@ func TestLoad(t *testing.T) {
 			Address: netip.MustParseAddr("127.1.0.1"), Port: 10270, TCPPort: 10270, Shards: 2,
 			AssociationHoldTime: 90 * time.Second,
 			Limits:              GISTLimits{RoutingStates: 100000, QueriesPerSecond: 50.5, DModePerSecond: 100_000},
+			IngressFilter:       IngressStrict,
 		},
 		NSLP: NSLPConfig{RefreshPeriod: 30 * time.Second},
 		BGP:  BGPConfig{ListenPort: 10179, Originate: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("2001:db8:1::/48")}},
@@ -54,7 +55,7 @@ func TestLoad(t *testing.T) {
 				AS: 65002, Address: netip.MustParseAddr("127.2.1.1"), BGPPort: 10179,
 				QNEs: []netip.Addr{netip.MustParseAddr("127.2.0.1")},
 			},
-			Discovery: DiscoveryRelay,
+			Discovery: DiscoveryRelay, IngressFilter: IngressLoose,
 		}},
 		Keys:        []KeyConfig{{ID: 12, AS: 65002, Name: "as65002-2026", Secret: Secret("\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f")}},
 		Intradomain: []DriverConfig{{Name: "pathdb", Path: "intradomain[0].pathdb"}},
@@ -82,7 +83,7 @@ func TestLoadDefaults(t *testing.T) {
 	want := &Config{
 		File: "q.yaml", AS: 1, RouterID: netip.MustParseAddr("1.1.1.1"), Insecure: true, Log: LogConfig{Format: "text"},
 		Admin: AdminConfig{Listen: Listen{"unix", "/s"}}, Store: StoreConfig{"/d"},
-		GIST: GISTConfig{Address: netip.MustParseAddr("1.1.1.1"), Port: 270, TCPPort: 270, Limits: GISTLimits{DModePerSecond: 100_000}},
+		GIST: GISTConfig{Address: netip.MustParseAddr("1.1.1.1"), Port: 270, TCPPort: 270, Limits: GISTLimits{DModePerSecond: 100_000}, IngressFilter: IngressStrict},
 		BGP:  BGPConfig{ListenPort: 179},
 	}
 	if !reflect.DeepEqual(c, want) {
