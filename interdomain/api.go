@@ -100,6 +100,20 @@ type SLSCommitted struct {
 	Err       error
 }
 
+// SLSAsked answers SLSAsk. Err: as in SLSHeld.
+type SLSAsked struct {
+	Ref   Ref
+	Quote sls.Quote
+	Err   error
+}
+
+// DriverTold answers DriverQuery.
+type DriverTold struct {
+	Ref  Ref
+	Rate uint64 // octets/s
+	Err  error
+}
+
 // DriverDone answers DriverHold, DriverCommit and DriverRelease.
 type DriverDone struct {
 	Ref Ref
@@ -130,6 +144,13 @@ type SLSHold struct {
 	Request sls.Request
 }
 
+// SLSAsk asks the ledger what one leg could have, without holding it.
+type SLSAsk struct {
+	Ref     Ref
+	Request sls.Request
+	Limit   int // of the intervals in the answer
+}
+
 // SLSCommit asks the ledger to commit every leg of a version, shrunk to Rate.
 type SLSCommit struct {
 	Ref     Ref
@@ -156,6 +177,12 @@ type SLSReleaseLeg struct {
 
 // DriverHold asks the intra-domain controller.
 type DriverHold struct {
+	Ref     Ref
+	Request intradomain.Request
+}
+
+// DriverQuery asks the intra-domain controller what there would be.
+type DriverQuery struct {
 	Ref     Ref
 	Request intradomain.Request
 }
@@ -209,6 +236,8 @@ type Note struct {
 func (Asked) domainEvent()        {}
 func (SLSHeld) domainEvent()      {}
 func (SLSCommitted) domainEvent() {}
+func (SLSAsked) domainEvent()     {}
+func (DriverTold) domainEvent()   {}
 func (DriverDone) domainEvent()   {}
 func (StoreDone) domainEvent()    {}
 func (Restore) domainEvent()      {}
@@ -218,6 +247,8 @@ func (SLSCommit) domainAction()     {}
 func (SLSDrop) domainAction()       {}
 func (SLSRelease) domainAction()    {}
 func (SLSReleaseLeg) domainAction() {}
+func (SLSAsk) domainAction()        {}
+func (DriverQuery) domainAction()   {}
 func (DriverHold) domainAction()    {}
 func (DriverCommit) domainAction()  {}
 func (DriverDrop) domainAction()    {}

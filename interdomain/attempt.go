@@ -282,8 +282,17 @@ func (m *Machine) leave(a *attempt, destination netip.Addr) *refusal {
 }
 
 func (m *Machine) hold(s *session, a *attempt, leg sls.Leg) {
+	a.step = holdingOut
+	if leg == sls.Inbound {
+		a.step = holdingIn
+	}
+	m.do(SLSHold{Ref: a.ref(s), Request: m.legRequest(s.sid, a, leg)})
+}
+
+// legRequest is what the ledger is asked for, on the side of one neighbour.
+func (m *Machine) legRequest(sid wire.SID, a *attempt, leg sls.Leg) sls.Request {
 	r := sls.Request{
-		ID: slsID(s.sid), Leg: leg, Version: a.version,
+		ID: slsID(sid), Leg: leg, Version: a.version,
 		Source: a.terms.Flow.Source, Destination: a.terms.Flow.Destination,
 		Class: a.terms.Class, Relative: a.terms.Relative,
 		Rate: a.terms.Rate, MinRate: a.terms.MinRate, Peak: a.terms.Peak, Burst: a.terms.Burst,
@@ -291,15 +300,13 @@ func (m *Machine) hold(s *session, a *attempt, leg sls.Leg) {
 	}
 	a.ask.priorities(&r)
 	if leg == sls.Inbound {
-		a.step = holdingIn
 		r.Customer, r.Provider = a.upstream, m.cfg.AS
 		r.Egress, r.Ingress = a.terms.PreviousEgress, a.terms.Ingress
 	} else {
-		a.step = holdingOut
 		r.Customer, r.Provider = m.cfg.AS, a.downstream
 		r.Egress, r.Ingress = a.terms.Egress, a.terms.NextIngress
 	}
-	m.do(SLSHold{Ref: a.ref(s), Request: r})
+	return r
 }
 
 func (m *Machine) holdOut(now time.Time, s *session, a *attempt) {

@@ -6,7 +6,6 @@ import (
 
 	"github.com/interqos/interqos/gist/wire"
 	"github.com/interqos/interqos/qosnslp"
-	nslpwire "github.com/interqos/interqos/qosnslp/wire"
 	"github.com/interqos/interqos/sls"
 )
 
@@ -19,6 +18,9 @@ type Machine struct {
 	actions  []Action
 	retries  []retry
 	drops    map[uint64]*drop // by serial
+	// inquiries are QUERYs that ledger or driver have not answered yet: as many as
+	// qosnslp lets through.
+	inquiries map[uint64]*inquiry // by serial
 
 	byInternal map[netip.Addr]*Border // our edge's internal address
 	byNeighbor map[netip.Addr]*Border // the neighbour's border interface
@@ -54,7 +56,7 @@ func New(cfg Config) *Machine {
 	if cfg.SLSName == nil {
 		cfg.SLSName = func(id string) string { return id }
 	}
-	m := &Machine{cfg: cfg, sessions: make(map[wire.SID]*session), drops: make(map[uint64]*drop)}
+	m := &Machine{cfg: cfg, sessions: make(map[wire.SID]*session), drops: make(map[uint64]*drop), inquiries: make(map[uint64]*inquiry)}
 	m.SetBorders(cfg.Borders)
 	return m
 }
@@ -97,6 +99,10 @@ func (m *Machine) Handle(now time.Time, ev Event) []Action {
 		if s, a := m.attemptOf(e.Ref); a != nil {
 			m.slsCommitted(now, s, a, e)
 		}
+	case SLSAsked:
+		m.slsAsked(now, e)
+	case DriverTold:
+		m.driverTold(now, e)
 	case DriverDone:
 		m.driverDone(now, e)
 	case StoreDone:
@@ -158,11 +164,10 @@ func (m *Machine) asked(now time.Time, q *qosnslp.Question) {
 		m.fail(now, s, q)
 	case qosnslp.Release:
 		m.startRelease(now, s, q)
-	case qosnslp.Inspect, qosnslp.Conclude:
-		// An error, not silence. RFC 5974 §5.3.5
-		m.note("query", q.SID, "QUERY is not implemented yet")
-		m.do(Answer{qosnslp.Verdict{Ticket: q.Ticket, Info: nslpwire.InfoSpec{
-			Class: nslpwire.ClassPermanentFailure, Code: nslpwire.InternalError}}})
+	case qosnslp.Inspect:
+		m.inspect(now, q)
+	case qosnslp.Conclude:
+		m.conclude(now, q)
 	}
 }
 
@@ -298,3 +303,6 @@ func (s *session) info() Info {
 }
 
 func slsID(sid wire.SID) sls.ID { return sls.ID(sid) }
+
+// Inquiries returns how many QUERYs wait for the ledger or the driver.
+func (m *Machine) Inquiries() int { return len(m.inquiries) }

@@ -10,6 +10,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/interqos/interqos/interdomain"
 	"github.com/interqos/interqos/internal/strictyaml"
 )
 
@@ -34,7 +35,8 @@ type Config struct {
 	Edges       []EdgeConfig
 	Keys        []KeyConfig
 	Auth        AuthConfig
-	Intradomain []DriverConfig // in the order in which they are asked
+	Path        interdomain.PathBounds // what this domain adds to a path, where no SLS says
+	Intradomain []DriverConfig         // in the order in which they are asked
 }
 
 // LogConfig says what is logged, and how.

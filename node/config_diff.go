@@ -86,6 +86,7 @@ func Diff(running, next *Config) Changes {
 	c.restart("store.path", running.Store != next.Store)
 	c.gist(running.GIST, next.GIST)
 	c.restart("nslp", running.NSLP != next.NSLP)
+	c.restart("path", running.Path != next.Path)
 	c.restart("bgp.listen_port", running.BGP.ListenPort != next.BGP.ListenPort)
 	c.live("bgp.originate", !sameSet(running.BGP.Originate, next.BGP.Originate))
 	c.restart("bgp.connect_retry", running.BGP.ConnectRetry != next.BGP.ConnectRetry)

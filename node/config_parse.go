@@ -42,7 +42,7 @@ func newParser(name string) *configParser {
 // parse fills p.c from the file's content.
 func (p *configParser) parse(b []byte) {
 	o := p.r.Document(b, "the configuration of a qned").Object("the configuration of a qned, a mapping",
-		"as", "router_id", "insecure", "log", "admin", "metrics", "store", "gist", "nslp", "bgp", "edges", "keys", "auth", "intradomain")
+		"as", "router_id", "insecure", "log", "admin", "metrics", "store", "gist", "nslp", "bgp", "edges", "keys", "auth", "path", "intradomain")
 	if !o.IsMapping() {
 		return
 	}
@@ -61,6 +61,7 @@ func (p *configParser) parse(b []byte) {
 	p.keys(o.Get("keys"))
 	p.auth(o.Get("auth"))
 	p.edgeList(o.Get("edges"))
+	p.path(o.Get("path"))
 	p.drivers(o.Get("intradomain"))
 	p.together()
 }
@@ -247,6 +248,23 @@ func (p *configParser) nslp(v strictyaml.Value) {
 	n.HoldTimeout = o.Get("hold_timeout").Duration("how long a hold lasts without an answer", time.Second, time.Hour, 0)
 	n.MaxSessions = int(o.Get("max_sessions").Number("how many sessions at most", 1, 1e9, 0))
 	n.Summary = int(o.Get("summary").Number("how many sessions one summary refresh names", 1, qosnslp.MaxSummary, 0))
+}
+
+// path is what the domain says of itself (RFC 5975 §5.2.3 to §5.2.6): no more than one
+// node may add.
+func (p *configParser) path(v strictyaml.Value) {
+	const most = (1 << 28) * time.Microsecond
+	o := v.Object("a mapping with latency, jitter, loss and errors", "latency", "jitter", "loss", "errors")
+	p.c.Path.Latency = o.Get("latency").Duration("the mean delay across this domain", 0, most, 0)
+	p.c.Path.Jitter = o.Get("jitter").Duration("the 99.9 % quantile of the delay above the least", 0, most, 0)
+	for _, ratio := range []struct {
+		key, what string
+		to        *float64
+	}{{"loss", "the share of packets that are lost", &p.c.Path.Loss}, {"errors", "the share of packets that are damaged", &p.c.Path.Errors}} {
+		if *ratio.to = o.Get(ratio.key).Ratio(ratio.what, 0); *ratio.to > 0.01 {
+			o.Get(ratio.key).Bad("at most 0.01, what one node may add (RFC 5975 §5.2.5)", "")
+		}
+	}
 }
 
 func (p *configParser) bgp(v strictyaml.Value) {

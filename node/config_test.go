@@ -94,7 +94,7 @@ func TestLoadDefaults(t *testing.T) {
 // Every wrong configuration is the example with one thing changed.
 func TestConfigErrors(t *testing.T) {
 	for name, test := range map[string]struct{ old, new, want string }{
-		"unknown key":              {"router_id:", "router-id:", "q.yaml:2:1: router_id: found nothing, expected the BGP identifier, an IPv4 address\nq.yaml:3:1: router-id: found an unknown key, expected one of as, router_id, insecure, log, admin, metrics, store, gist, nslp, bgp, edges, keys, auth, intradomain (did you mean router_id?)"},
+		"unknown key":              {"router_id:", "router-id:", "q.yaml:2:1: router_id: found nothing, expected the BGP identifier, an IPv4 address\nq.yaml:3:1: router-id: found an unknown key, expected one of as, router_id, insecure, log, admin, metrics, store, gist, nslp, bgp, edges, keys, auth, path, intradomain (did you mean router_id?)"},
 		"unknown inner key":        {"bgp_port", "bgpport", "q.yaml:30:7: edges[0].neighbor.bgpport: found an unknown key, expected one of as, address, bgp_port, qnes, names (did you mean bgp_port?)"},
 		"duplicate key":            {"metrics: {listen: 127.1.0.1:9400}", "as: 65001", "q.yaml:11:1: as: found the key a second time, expected it once (the first is in line 2)"},
 		"duplicate inner":          {"shards: 2", "port: 10270", "q.yaml:16:3: gist.port: found the key a second time, expected it once (the first is in line 15)"},
@@ -299,6 +299,7 @@ func TestDiff(t *testing.T) {
 		"port":          {" port: 10270", " port: 270", nil, []string{"gist.port", "gist.tcp_port"}},
 		"limits":        {"50.5", "60", nil, []string{"gist.limits"}},
 		"D-mode limit":  {"50.5", "50.5, dmode_per_second: 2000", nil, []string{"gist.limits"}},
+		"path":          {"log:", "path: {latency: 3ms}\nlog:", nil, []string{"path"}},
 		"refresh":       {"refresh_period: 30s", "refresh_period: 31s", nil, []string{"nslp"}},
 		"originate":     {"10.1.0.0/16", "10.9.0.0/16", []string{"bgp.originate"}, nil},
 		"order":         {`10.1.0.0/16, "2001:db8:1::/48"`, `"2001:db8:1::/48", 10.1.0.0/16`, nil, nil},
@@ -378,7 +379,7 @@ func TestDiffSeesEveryField(t *testing.T) {
 		}
 	}
 	walk(reflect.TypeFor[Config](), "")
-	const known = 87 // a new field: teach Diff, add a case to TestDiff, and count it here
+	const known = 88 // a new field: teach Diff, add a case to TestDiff, and count it here
 	if len(fields) != known {
 		t.Errorf("the configuration has %d fields, Diff was written for %d: %v", len(fields), known, fields)
 	}

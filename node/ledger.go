@@ -21,6 +21,12 @@ func (s *sharedLedger) Hold(now time.Time, r sls.Request) (sls.Grant, error) {
 }
 
 // Commit also returns what it has displaced, under the same lock.
+func (s *sharedLedger) Ask(now time.Time, r sls.Request, limit int) (sls.Quote, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.l.Ask(now, r, limit)
+}
+
 func (s *sharedLedger) Commit(now time.Time, id sls.ID, version uint32, rate uint64) (b []sls.Booking, displaced []sls.ID, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

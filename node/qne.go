@@ -125,7 +125,7 @@ func newQNE(cfg *Config, p qneParts) (qne, error) {
 			RetryMax: cfg.NSLP.RetryMax, HoldTimeout: cfg.NSLP.HoldTimeout, MaxSessions: cfg.NSLP.MaxSessions,
 			Summary: cfg.NSLP.Summary,
 		}),
-		domain: interdomain.New(interdomain.Config{AS: cfg.AS, Borders: borders(cfg), Routes: p.routes, Records: signer}),
+		domain: interdomain.New(interdomain.Config{AS: cfg.AS, Borders: borders(cfg), Routes: p.routes, Records: signer, Path: cfg.Path}),
 	}, nil
 }
 
@@ -184,6 +184,7 @@ type effects interface {
 // ledger is the part of sls.Ledger that a qne uses, made safe for all shards.
 type ledger interface {
 	Hold(now time.Time, r sls.Request) (sls.Grant, error)
+	Ask(now time.Time, r sls.Request, limit int) (sls.Quote, error)
 	Commit(now time.Time, id sls.ID, version uint32, rate uint64) ([]sls.Booking, []sls.ID, error)
 	Drop(id sls.ID, version uint32) bool
 	Release(id sls.ID) bool
@@ -356,6 +357,9 @@ func (q *qne) domainDo(now time.Time, actions []interdomain.Action) {
 		case interdomain.SLSHold:
 			g, err := q.fx.ledger().Hold(now, a.Request)
 			q.push(interdomain.SLSHeld{Ref: a.Ref, Grant: g, Err: err})
+		case interdomain.SLSAsk:
+			t, err := q.fx.ledger().Ask(now, a.Request, a.Limit)
+			q.push(interdomain.SLSAsked{Ref: a.Ref, Quote: t, Err: err})
 		case interdomain.SLSCommit:
 			b, displaced, err := q.fx.ledger().Commit(now, a.ID, a.Version, a.Rate)
 			q.push(interdomain.SLSCommitted{Ref: a.Ref, Bookings: b, Displaced: displaced, Err: err})
@@ -367,6 +371,10 @@ func (q *qne) domainDo(now time.Time, actions []interdomain.Action) {
 			q.fx.ledger().ReleaseLeg(a.ID, a.Leg)
 		case interdomain.DriverHold:
 			q.fx.driver().Hold(a.Request, q.driverDone(a.Ref))
+		case interdomain.DriverQuery:
+			q.fx.driver().Query(a.Request, func(rate uint64, err error) {
+				q.fx.post(interdomain.DriverTold{Ref: a.Ref, Rate: rate, Err: err})
+			})
 		case interdomain.DriverCommit:
 			q.fx.driver().Commit(a.ID, a.Version, a.CIR, q.driverDone(a.Ref))
 		case interdomain.DriverDrop:

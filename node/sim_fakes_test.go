@@ -249,6 +249,10 @@ func (w watchedLedger) Hold(now time.Time, r sls.Request) (sls.Grant, error) {
 	return w.p.l.Hold(now, r)
 }
 
+func (w watchedLedger) Ask(now time.Time, r sls.Request, limit int) (sls.Quote, error) {
+	return w.p.l.Ask(now, r, limit)
+}
+
 func (w watchedLedger) Commit(now time.Time, id sls.ID, version uint32, rate uint64) ([]sls.Booking, []sls.ID, error) {
 	defer w.p.as.checkSold()
 	return w.p.l.Commit(now, id, version, rate)

@@ -150,6 +150,9 @@ type Verdict struct {
 	// the old one: see WithQSPEC. nil: no change.
 	QSPEC []byte
 
+	// Keep, to an accepted Inspect with Next, comes back as the Conclude's Kept.
+	Keep any
+
 	// To a refused Admit, Commit, Inspect or Conclude, and for the RESPONSE
 	// that goes upstream after any Commit, Fail or Conclude.
 	// (Extra, to an accepted Inspect: for the QUERY to the next peer.)
@@ -237,6 +240,8 @@ type Question struct {
 	// Bound, in Admit, are the sessions that this one is bound to: what is
 	// dependent (code 0x04) is to be admitted with the others, or not at all.
 	Bound []Binding
+	// Kept, in Conclude, is what the verdict on Inspect had as Keep.
+	Kept any
 	// Snapshot, in Commit, is what Restore wants: keep it with what is made
 	// durable.
 	Snapshot []byte

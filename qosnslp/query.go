@@ -30,6 +30,7 @@ type query struct {
 	data []byte        // as sent
 	resp *wire.Message
 
+	kept              any // the layer above's, from Inspect to Conclude
 	handle            uint64
 	wait              time.Duration
 	retryAt, giveUpAt instant
@@ -179,7 +180,7 @@ func (m *Machine) forwardQuery(q *query, v *Verdict) {
 		m.answerQuery(q, m.own(wire.ClassPermanentFailure, wire.InternalError), &Verdict{})
 		return
 	}
-	q.down = side{mri: v.Next, peer: v.NextPeer, nslpid: v.level(q.nslpid)}
+	q.down, q.kept = side{mri: v.Next, peer: v.NextPeer, nslpid: v.level(q.nslpid)}, v.Keep
 	q.down.mri.Upstream = q.up.mri.Upstream
 	flags := q.msg.Flags & (wire.Proxy | wire.Break) // RFC 5974 §5.4.2
 	if q.made {
@@ -232,7 +233,7 @@ func (m *Machine) queryAnswered(q *query, r *Received, msg *wire.Message) {
 	default:
 		q.phase, q.resp = waitCommit, msg
 		q.retryAt, q.giveUpAt = 0, m.after(m.cfg.HoldTimeout)
-		m.askQuery(q, Conclude, Question{Message: msg, In: r.RecvMessage, Downstream: q.down.peer})
+		m.askQuery(q, Conclude, Question{Message: msg, In: r.RecvMessage, Downstream: q.down.peer, Kept: q.kept})
 		m.armQuery(q)
 	}
 }
