@@ -58,7 +58,7 @@ type Initiate struct {
 	MRI    gistwire.MRI  // the flow; the verdict says how the next peer is reached
 	QSPEC  []byte        // as the Initiator wrote it
 	Extra  []wire.Object // further objects of the RESERVE
-	Flags  uint16        // generic flags: wire.Proxy, as far as the P-QNE; others are ignored
+	Flags  uint16        // generic flags: wire.Proxy, as far as the P-QNE; wire.Scoping, the next QNE
 
 	Bound            []wire.BoundSession // the sessions that this one depends on
 	PacketClassifier []byte              // nil: the whole MRI
@@ -226,6 +226,9 @@ type Question struct {
 	// DownstreamMRI is, where Admit has Downstream, how its RESERVE goes there.
 	DownstreamMRI gistwire.MRI
 	MRI           gistwire.MRI // as received from upstream
+	// Scoped, in Admit and Inspect: the message has the SCOPING flag. It ends
+	// here, as with Proxy, wherever the flow goes on to.
+	Scoped bool
 	// Proxy, in Admit and Inspect: the message is scoped to this node, the P-QNE
 	// (Config.Proxy). It ends here, and the verdict's Last, Next and NextPeer do not
 	// count; to an Inspect of RESERVE-INIT the verdict's QSPEC is the RESERVE's.
@@ -334,6 +337,9 @@ type Config struct {
 	// (RFC 5974 §4.8): what has the PROXY flag goes no further, and it is the
 	// QNR, or for a QUERY with RESERVE-INIT the QNI.
 	Proxy bool
+	// AckEvery asks the next peer to acknowledge each so-manieth refresh of a
+	// session, or of a list (ACK-REQ, RFC 5974 §5.1.1): at most 255. 0: none.
+	AckEvery int
 	// Unreliable and Secure are the transfer attributes of what is sent; the
 	// zero value is reliable and not secure.
 	Unreliable, Secure bool

@@ -120,6 +120,7 @@ func (m *Machine) end(s *session, e ending) {
 	m.enter(s, closing)
 	m.ended(s.sid)
 	s.expireAt, s.refreshAt, s.needSync, s.answer, s.handle = 0, 0, false, nil, 0
+	s.ack = nil
 	m.dropQueue(s)
 	m.tearBranches(s)
 	m.dropFormers(s)

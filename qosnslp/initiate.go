@@ -80,6 +80,9 @@ func (m *Machine) startInitiate(s *session, ev *Initiate) {
 		msg.Flags |= wire.Break // RFC 5974 §5.4.2
 	}
 	t.also, t.forward = alsoOf(&msg), forwardOf(&msg)
+	if ev.Flags&wire.Scoping != 0 {
+		t.also = t.also.scope()
+	}
 	if t.outBound = ev.BoundMsgID; ev.MsgID != nil {
 		t.hasMsgID, t.msgID = true, *ev.MsgID
 	}

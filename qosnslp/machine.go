@@ -87,6 +87,7 @@ func New(cfg Config) *Machine {
 		}
 	}
 	cfg.Summary = min(cfg.Summary, MaxSummary)
+	cfg.AckEvery = min(cfg.AckEvery, 255)
 	cfg.RefreshPeriod = min(max(cfg.RefreshPeriod, minPeriod), maxPeriod)
 	return &Machine{
 		cfg:      cfg,
@@ -233,6 +234,8 @@ func (m *Machine) due(s *session) {
 		m.gaveUp(s, t)
 	case t != nil && passed(t.retryAt):
 		m.retransmit(s, t)
+	case passed(s.ack.deadline()):
+		m.ackDue(s)
 	case passed(s.move.deadline()):
 		m.moveDue(s)
 	case passed(s.refreshAt):

@@ -58,7 +58,7 @@ func TestProxyReserve(t *testing.T) {
 			w.loss, w.dup, w.jitter = 0.2, 0.2, 300*time.Millisecond
 		}
 		reserve := func(rate uint32) {
-			w.node(1).handle(Initiate{SID: sid(1), NSLPID: 1, MRI: flow(), QSPEC: qspec(rate), Flags: wire.Proxy | wire.Scoping})
+			w.node(1).handle(Initiate{SID: sid(1), NSLPID: 1, MRI: flow(), QSPEC: qspec(rate), Flags: wire.Proxy})
 		}
 		reserve(20)
 		w.run(time.Minute)

@@ -112,7 +112,7 @@ func (m *Machine) startQuery(q *query, in gist.RecvMessage) {
 	m.queryCount++
 	m.stats.Queries++
 	q.phase, q.giveUpAt = waitAdmit, m.after(m.cfg.HoldTimeout)
-	m.askQuery(q, Inspect, Question{Message: q.msg, In: in, Proxy: q.proxied})
+	m.askQuery(q, Inspect, Question{Message: q.msg, In: in, Scoped: q.msg.Flags&wire.Scoping != 0 && !q.made, Proxy: q.proxied})
 	m.armQuery(q)
 }
 

@@ -38,6 +38,7 @@ func (m *Machine) sendRefresh(s *session) {
 	msg := m.refreshMessage(s)
 	if s.fullRefresh {
 		msg.MessageFlags = wire.Replace
+		msg.Flags |= s.flags() & wire.Scoping
 		msg.QSPEC = s.qspec
 		if s.also != nil {
 			msg.PacketClassifier = s.also.classifier
@@ -45,12 +46,21 @@ func (m *Machine) sendRefresh(s *session) {
 	}
 	s.handle = m.newHandle()
 	m.stats.RefreshesSent++
-	m.sendReported(m.encode(&msg), s, s.alone == aloneUntilSent)
+	ack := m.asksAck(s, &s.unack)
+	if ack {
+		msg.Flags |= wire.AckReq
+	}
+	data := m.encode(&msg)
+	if ack {
+		m.awaitAck(s, data)
+	}
+	m.sendReported(data, s, s.alone == aloneUntilSent)
 }
 
 // refreshMessage is a reduced refresh.
 func (m *Machine) refreshMessage(s *session) wire.Message {
 	msg := m.reserveMessage(s.rsn, s.also)
+	msg.Flags &^= wire.Scoping
 	if p := m.ownPeriod(); p != wire.DefaultRefreshPeriod {
 		msg.HasRefreshPeriod, msg.RefreshPeriod = true, p
 	}
@@ -64,7 +74,7 @@ func (m *Machine) beforeRefresh(s *session) {
 	}
 	if s.refreshBad {
 		s.refreshBad = false
-	} else {
+	} else if s.ack == nil {
 		s.badSince = 0 // the last one was not refused by GIST
 	}
 }

@@ -249,9 +249,10 @@ func (m *Machine) refreshed(s *session, r *Received, msg *wire.Message) {
 	switch {
 	case msg.HasRII:
 		m.refreshWithRII(s, r, msg)
-	case msg.Flags&wire.AckReq != 0:
-		// RFC 5974 §5.4.1
-		m.respondTo(r, msg, m.own(wire.ClassSuccess, wire.Acknowledgement))
+	case msg.Flags&wire.Scoping != 0:
+		m.respondTo(r, msg, m.own(wire.ClassSuccess, wire.RefreshSuccessful)) // RFC 5974 §5.4.3
+	default:
+		m.acknowledges(r, msg)
 	}
 }
 
@@ -373,6 +374,7 @@ func (m *Machine) unchanged(s *session, r *Received, msg *wire.Message) bool {
 	if msg.HasRII {
 		m.respondOK(s, msg, wire.RefreshSuccessful)
 	}
+	m.acknowledges(r, msg)
 	return true
 }
 
@@ -383,8 +385,9 @@ func (m *Machine) startReserve(s *session, kind txnKind, r *Received, msg *wire.
 		upRSN: msg.RSN, upPeriod: periodOf(msg), inSum: sumQSPEC(msg.QSPEC),
 		keep: msg.MessageFlags&wire.Replace == 0, move: s.moveOf(r),
 		up: side{mri: r.MRI, sii: r.SII, peer: r.Peer, nslpid: r.NSLPID}, in: r.RecvMessage,
-		also: alsoOf(msg), forward: forwardOf(msg), last: msg.Flags&wire.Scoping != 0, proxied: m.proxies(msg)}
+		also: alsoOf(msg), forward: forwardOf(msg), proxied: m.proxies(msg)}
 	t.last = t.last || t.proxied
+	t.ackReq = msg.Flags&wire.AckReq != 0 && !msg.HasRII
 	if kind == create {
 		t.rsn = s.takeRSN()
 	} else {
@@ -393,6 +396,7 @@ func (m *Machine) startReserve(s *session, kind txnKind, r *Received, msg *wire.
 	if !msg.HasRII { // the first inter-domain QNE adds a missing one
 		t.made, t.quiet, t.rii = true, true, m.newRII()
 	}
+	t.answersScoped(msg)
 	t.hasMsgID, t.msgID = msg.HasMsgID, msg.MsgID
 	t.hasBoundMsg, t.boundMsg = msg.HasBoundMsgID, msg.BoundMsgID.ID
 	m.route(s, t)
@@ -405,7 +409,7 @@ func (m *Machine) startReserve(s *session, kind txnKind, r *Received, msg *wire.
 
 func (m *Machine) askAdmit(s *session, t *txn, msg *wire.Message) {
 	t.giveUpAt = m.after(m.cfg.HoldTimeout)
-	q := Question{RSN: t.rsn, Upstream: t.up.peer, MRI: t.up.mri, In: t.in, Message: msg, Bound: m.bindings(msg), Proxy: t.proxied, Move: t.move, Keep: t.keep}
+	q := Question{RSN: t.rsn, Upstream: t.up.peer, MRI: t.up.mri, In: t.in, Message: msg, Bound: m.bindings(msg), Proxy: t.proxied, Scoped: t.scoped, Move: t.move, Keep: t.keep}
 	if t.routed && !t.last {
 		q.Downstream, q.DownstreamMRI = t.down.peer, t.down.mri
 	}

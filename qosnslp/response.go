@@ -104,6 +104,7 @@ func (m *Machine) responseByRSN(s *session, r *Received, msg *wire.Message) {
 			m.matched(s, t, r, msg)
 		}
 	case s.hasDown() && s.rsn == n && s.down.peer == r.Peer:
+		s.ack = nil // it lives
 		m.aboutRefresh(s, r, msg)
 	default:
 		// "If there is no match for RSN, the message SHOULD be silently

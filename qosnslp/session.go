@@ -59,9 +59,11 @@ type session struct {
 	badSince  instant // the downstream peer cannot be reached since; 0: it can
 	handle    uint64  // of the last refresh
 
-	batch *batch // that it is refreshed with, or nil
-	place int32  // in it
-	alone uint8  // so many refreshes more without a list
+	ack   *ackWait // nil: no refresh waits for its acknowledgement
+	batch *batch   // that it is refreshed with, or nil
+	place int32    // in it
+	alone uint8    // so many refreshes more without a list
+	unack uint8    // refreshes since one had ACK-REQ
 
 	answer *answer    // to the last request from upstream
 	prior  *tombstone // while creating: of the SID's last session
@@ -72,7 +74,7 @@ type session struct {
 
 // also is what few sessions have.
 type also struct {
-	flags      uint16 // generic flags to set: Proxy, Break
+	flags      uint16 // generic flags to set: Proxy, Break; Scoping: see scope.go
 	bound      []wire.BoundSession
 	classifier []byte
 	objects    []wire.Object // for RESERVE messages: Refresh (AB=11) ones
@@ -131,6 +133,8 @@ type txn struct {
 	quiet   bool // upstream asked for no RESPONSE
 	last    bool // this node answers the RESERVE
 	proxied bool // because it is the P-QNE
+	scoped  bool // because the RESERVE has the SCOPING flag
+	ackReq  bool // upstream asked for an acknowledgement, and for no RESPONSE
 	routed  bool // down is known, and not asked for
 	sent    bool // downstream has seen, or may have seen, the RESERVE
 	torn    bool // downstream was sent a TEAR after it
@@ -192,7 +196,7 @@ func (s *session) deadline() instant {
 	if s.txn != nil {
 		d = earliest(d, s.txn.deadline())
 	}
-	return d
+	return earliest(d, s.ack.deadline())
 }
 
 // takeRSNAfterGap leaves one out, for the TEAR down an old path: it "MUST contain

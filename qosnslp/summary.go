@@ -46,6 +46,7 @@ type batch struct {
 	fireAt  instant
 	primary *session // of the last round; only compared
 	handle  uint64   // of the last round
+	unack   uint8    // rounds since one had ACK-REQ
 }
 
 // queuedTear is a TEAR that leaves at the end of the event.
@@ -205,7 +206,15 @@ func (m *Machine) round(b *batch) {
 		p.handle = b.handle
 		m.stats.RefreshesSent++
 		m.stats.SummaryRefreshes++
-		m.send(m.encode(&msg), p.nslpid, p.sid, p.down.byState(), b.handle)
+		ack := m.asksAck(p, &b.unack)
+		if ack {
+			msg.Flags |= wire.AckReq
+		}
+		data := m.encode(&msg)
+		if ack {
+			m.awaitAck(p, data)
+		}
+		m.send(data, p.nslpid, p.sid, p.down.byState(), b.handle)
 	}
 	m.merge(b)
 }

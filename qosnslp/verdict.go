@@ -280,7 +280,9 @@ func (m *Machine) tellUp(s *session, t *txn, kind ResultKind, info wire.InfoSpec
 		m.do(Result{SID: s.sid, RSN: t.rsn, Kind: kind, Info: info, Response: t.resp, QSPEC: v.ResponseQSPEC, Extra: objects})
 		return
 	}
-	if t.quiet && (!info.IsError() || kind == TimedOut) {
+	if t.quiet && t.ackReq && !info.IsError() {
+		info = m.own(wire.ClassSuccess, wire.Acknowledgement) // RFC 5974 §5.4.1
+	} else if t.quiet && (!info.IsError() || kind == TimedOut) {
 		// Nobody upstream asked; and "If the timer expires without receiving
 		// a RESPONSE … the QNE MUST NOT generate any RESPONSE or NOTIFY
 		// message to notify this error". RFC 5974 §5.3.2
