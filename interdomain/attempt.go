@@ -160,6 +160,10 @@ func (m *Machine) admit(now time.Time, s *session, q *qosnslp.Question) {
 		if no = m.enter(a, q); no == nil {
 			no = m.leave(a, q.MRI.Flow.Destination.Addr())
 		}
+		if q.Scoped || q.Proxy {
+			// The reservation ends at our far border. RFC 5974 §3.2.7
+			a.downstream, a.terms.NextIngress = 0, netip.Addr{}
+		}
 	}
 	m.sessions[q.SID] = s
 	s.attempt = a
