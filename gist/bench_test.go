@@ -123,6 +123,35 @@ func BenchmarkData(b *testing.B) {
 	}
 }
 
+// Data there and back: the four passes of a machine that an echo takes, on both
+// sides together, with nothing carried in between.
+func BenchmarkDataEcho(b *testing.B) {
+	w := newWired(b)
+	send := &SendMessage{NSLPData: make([]byte, 220), NSLPID: testNSLP, SID: testSID(1), MRI: hop12, Attr: TransferAttributes{Reliable: true}}
+	w.do(0, send)
+	var there, back ConnMessage
+	for from, to := range w.conn {
+		if from[0] == 0 {
+			there.Conn, back.Conn = ConnID(to[1]), ConnID(from[1])
+		}
+	}
+	var answer SendMessage
+	b.ReportAllocs()
+	for b.Loop() {
+		out := w.m[0].Handle(w.now, send)
+		there.Payload = out[0].(*SendConn).Payload
+		in := w.m[1].Handle(w.now, &there)
+		r := in[0].(*RecvMessage)
+		answer = SendMessage{NSLPData: r.Data, NSLPID: r.NSLPID, SID: r.SID, MRI: r.MRI.Reverse(), Attr: TransferAttributes{Reliable: true}}
+		out = w.m[1].Handle(w.now, &answer)
+		back.Payload = out[0].(*SendConn).Payload
+		in = w.m[0].Handle(w.now, &back)
+		if len(in[0].(*RecvMessage).Data) != 220 {
+			b.Fatal("not what was sent")
+		}
+	}
+}
+
 // What a Query costs that leads to nothing: the responder's side of a flood.
 func BenchmarkQueryFlood(b *testing.B) {
 	w := newWired(b, func(c *Config) { c.Limits.QueryRate, c.Limits.DModeRate = 1e9, 1e9 })

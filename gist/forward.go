@@ -125,6 +125,7 @@ func (m *Machine) passOn(o *origin, hops uint8, why string) {
 // refuseTransit drops the packet with an Error to its sender, whom the NLI
 // names (RFC 5971 §5.6); for that alone the rest is read.
 func (m *Machine) refuseTransit(o *origin, h wire.Header, id wire.ErrorID, info []wire.AdditionalInfo, kind string) {
+	m.inOf = nil
 	_ = m.in.DecodeDatagram(o.payload) // what is wrong with it is not our affair
 	m.header = h
 	m.rejectWith(o, id, info, kind)

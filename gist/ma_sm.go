@@ -92,6 +92,7 @@ type assoc struct {
 	stack    Stack
 	dialled  bool
 	heard    bool         // the peer has sent something over it
+	gone     bool         // removed: nothing arms it again
 	cert     *Certificate // the peer's; nil: the stack has none
 	certEnd  instant      // when it expires
 	remote   netip.AddrPort
@@ -505,6 +506,7 @@ func (m *Machine) maDead(a *assoc, ev maEvent) {
 // refused where that is given, for another association would fare no better.
 func (m *Machine) maRemove(a *assoc, refused error) {
 	delete(m.assocs, a.id)
+	a.gone, m.lastHeard = true, nil
 	m.stats.Associations--
 	if !a.dialled && a.state == maAwaitingConnection {
 		m.pending--
@@ -558,7 +560,7 @@ func (a *assoc) used() bool { return a.nUsers > 0 || len(a.waiting) > 0 }
 // maArm works out when a has to be looked at. Times that moved back with
 // traffic are found out when the timer fires.
 func (m *Machine) maArm(a *assoc) {
-	if m.assocs[a.id] != a {
+	if a.gone {
 		return
 	}
 	if a.state == maConnected && a.helloAt == never {

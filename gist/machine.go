@@ -16,6 +16,7 @@ import (
 type Machine struct {
 	cfg     Config
 	base    time.Time // instant 0
+	last    time.Time // what Handle was called with
 	started bool
 	now     instant
 	out     []Action
@@ -24,13 +25,14 @@ type Machine struct {
 	encoded []byte // what sends point to
 	timers  timers
 
-	sessions map[wire.SID]*routing // chained by next
-	byMRI    map[uint64]*routing   // chained by mriNext
-	peers    map[peerKey]*peer
-	bySII    map[SII]*peer
-	lastSII  SII
-	assocs   map[ConnID]*assoc
-	lastConn ConnID
+	sessions  map[wire.SID]*routing // chained by next
+	byMRI     map[uint64]*routing   // chained by mriNext
+	peers     map[peerKey]*peer
+	bySII     map[SII]*peer
+	lastSII   SII
+	assocs    map[ConnID]*assoc
+	lastConn  ConnID
+	lastHeard *assoc // had the last message; nil: it is gone, or there was none
 
 	hosts    map[netip.Addr]*host // of peers in use
 	unused   peerList             // peers that nothing refers to, the longest unused first
@@ -49,6 +51,8 @@ type Machine struct {
 	helloID   uint32
 	stacks    stacks
 	in        wire.Message
+	inOf      *routing // in was recalled, and is Data that names it
+	recall    recall
 	header    wire.Header // of in, with the hop count that it came with
 	enc       wire.Message
 	encData   wire.Message // for Data, of which it has nothing else
@@ -109,7 +113,9 @@ func (m *Machine) Handle(now time.Time, ev Event) []Action {
 	if !m.started {
 		m.started, m.base = true, now
 	}
-	m.now = max(m.now, int64(now.Sub(m.base)))
+	if now != m.last { // of a batch, all events have the same
+		m.last, m.now = now, max(m.now, int64(now.Sub(m.base)))
+	}
 	m.forgetActions()
 	m.natted.renamed = false
 	for m.timers.next() <= m.now {
@@ -173,9 +179,9 @@ func (m *Machine) forgetActions() {
 		m.out, m.sends, m.recvs, m.encoded = nil, nil, nil, nil
 		return
 	}
-	clear(m.out)
-	if len(m.recvs) > 1 { // one is soon overwritten
-		clear(m.recvs) // do not keep what they point to
+	if len(m.out) > 1 { // one is soon overwritten
+		clear(m.out) // do not keep what they point to
+		clear(m.recvs)
 	}
 	m.out, m.sends, m.recvs, m.encoded = m.out[:0], m.sends[:0], m.recvs[:0], m.encoded[:0]
 }
@@ -188,10 +194,15 @@ func (m *Machine) doSend(id ConnID, payload []byte) {
 	m.do(&m.sends[len(m.sends)-1])
 }
 
-// doRecv is do for RecvMessage, which the caller fills in.
+// doRecv is do for RecvMessage, of which the caller sets every field: an old one
+// may be in it.
 func (m *Machine) doRecv() *RecvMessage {
-	m.recvs = append(m.recvs, RecvMessage{})
-	r := &m.recvs[len(m.recvs)-1]
+	n := len(m.recvs)
+	if n == cap(m.recvs) {
+		m.recvs = append(m.recvs, RecvMessage{})
+	}
+	m.recvs = m.recvs[:n+1]
+	r := &m.recvs[n]
 	m.do(r)
 	return r
 }
@@ -227,7 +238,8 @@ type origin struct {
 	ttl         uint8  // 0: not known
 	alert       bool
 	transit     *Transit // nil: addressed to us
-	payload     []byte   // with transit: the whole message
+	payload     []byte   // with transit, or over an association: the whole message
+	recalled    *routing // m.in is Data that is known to name it
 }
 
 func (o *origin) ingress() Ingress { return Ingress{Local: o.local, From: o.from, Interface: o.iface} }
@@ -245,6 +257,7 @@ func (m *Machine) rxDatagram(d *Datagram) {
 			return
 		}
 	}
+	m.inOf = nil
 	if err := m.in.DecodeDatagram(d.Payload); err != nil {
 		m.malformed(&o, err)
 		return
@@ -253,13 +266,22 @@ func (m *Machine) rxDatagram(d *Datagram) {
 }
 
 func (m *Machine) rxConn(id ConnID, payload []byte) {
-	a := m.assocs[id]
+	a := m.lastHeard
+	if a == nil || a.id != id {
+		a = m.assocs[id]
+		m.lastHeard = a
+	}
 	if a == nil {
 		m.note("unknown-connection", netip.AddrPort{}, "message on a connection that is closed here")
 		return
 	}
-	o := origin{ma: a, from: a.remote}
+	o := origin{ma: a, from: a.remote, payload: payload}
 	m.stats.ConnMessagesIn++
+	if o.recalled = m.recallData(payload); o.recalled != nil {
+		m.receive(&o)
+		return
+	}
+	m.inOf = nil
 	if err := m.in.Decode(payload); err != nil {
 		m.malformed(&o, err)
 		switch {

@@ -84,9 +84,12 @@ func (m *Machine) nliBehindNAT(p *peer) {
 // r.mri is called in messages then.
 func (m *Machine) setNAT(r *routing, name wire.MRI) {
 	switch {
+	case !m.natted.renamed && r.nat == nil:
 	case !m.natted.renamed:
+		m.forgetSession(r.sid)
 		r.nat = nil
 	case r.nat == nil || *r.nat != name:
+		m.forgetSession(r.sid)
 		r.nat = &name
 	}
 }

@@ -60,8 +60,12 @@ func (m *Machine) nodeRx(o *origin) {
 	case wire.Confirm:
 		m.rxConfirm(o)
 	case wire.Data:
-		r := m.stateBack(o)
-		m.behindNAT(r, o)
+		r := o.recalled
+		if r == nil {
+			r = m.stateBack(o)
+			m.learnData(r, o)
+			m.behindNAT(r, o)
+		}
 		m.rxData(o, r)
 	}
 }

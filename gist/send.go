@@ -203,9 +203,9 @@ func (m *Machine) transmit(r *routing, out *outMsg) (sent, needMA bool) {
 	if out.attr.Secure && (r.ma == nil || !r.ma.stack.Secure()) { // RFC 5971 §4.1.2
 		return false, true
 	}
-	e := m.dataMessage(r.nslp, r.sid, r.onWire(), out)
 	var b []byte
 	if r.ma == nil {
+		e := m.dataMessage(r.nslp, r.sid, r.onWire(), out)
 		local, ttl := m.dmodeSource(r, out)
 		if m.setNLI(e, local, ttl, m.validity(r.mri.Method)); !m.fitsDMode(e) {
 			return false, true
@@ -213,7 +213,7 @@ func (m *Machine) transmit(r *routing, out *outMsg) (sent, needMA bool) {
 		if r.peer != nil {
 			b = m.sendDatagram(e, local, netip.AddrPortFrom(r.peer.addr, r.peer.port), dmodeTTL(r, out.ttl), false)
 		}
-	} else if b = m.encode(e); b != nil {
+	} else if b = m.encodeData(r, out); b != nil {
 		r.lastSeq = m.maTx(r.ma, b)
 	}
 	if b == nil {
@@ -430,16 +430,20 @@ func (m *Machine) deliver(o *origin, r *routing, p *peer) {
 	rm := m.doRecv()
 	rm.Data, rm.NSLPID, rm.SID, rm.MRI = msg.NSLPData, msg.NSLPID, msg.SID, msg.MRI
 	rm.TTL, rm.HopCount, rm.Inbound = o.ttl, msg.HopCount, o.local.Addr()
-	rm.Attr = TransferAttributes{Reliable: o.ma != nil, Stateless: msg.C, ExplicitlyRouted: r == nil, ReturnRoutable: r != nil || o.ma != nil}
 	if p != nil {
 		rm.SII, rm.Peer, rm.PeerID = p.sii, p.addr, p.id
 	} else {
-		rm.Peer, rm.PeerID = msg.NLI.Address, string(msg.NLI.PeerIdentity)
+		rm.SII, rm.Peer, rm.PeerID = 0, msg.NLI.Address, string(msg.NLI.PeerIdentity)
 	}
-	rm.Attr.SourceIsEndpoint = nearEnd(&msg.MRI) == rm.Peer
+	rm.Attr = TransferAttributes{
+		Reliable: o.ma != nil, Secure: o.ma != nil && o.ma.stack.Secure(), Stateless: msg.C,
+		ExplicitlyRouted: r == nil, ReturnRoutable: r != nil || o.ma != nil, SourceIsEndpoint: nearEnd(&msg.MRI) == rm.Peer,
+	}
+	rm.Certificate = nil
 	if o.ma != nil {
-		rm.Attr.Secure, rm.Certificate = o.ma.stack.Secure(), o.ma.cert
+		rm.Certificate = o.ma.cert
 	}
+	rm.Via, rm.Distance = netip.Addr{}, 0
 	if r != nil {
 		rm.Via, rm.Distance = r.via, r.hops
 		m.touch(r)

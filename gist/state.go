@@ -192,12 +192,20 @@ func (s *sentRing) put(r *routing, out outMsg) {
 // lookup finds the routing state for a message that is to be sent along mri: it
 // "MUST also take the SID into account" (RFC 5971 §8.3).
 func (m *Machine) lookup(nslp wire.NSLPID, sid wire.SID, mri *wire.MRI) *routing {
+	if h := m.recall.find(sid.Hash(mri.Upstream)); h != nil && h.r.is(nslp, sid, mri) {
+		return h.r
+	}
 	for r := m.sessions[sid]; r != nil; r = r.next {
-		if r.nslp == nslp && r.mri == *mri {
+		if r.is(nslp, sid, mri) {
 			return r
 		}
 	}
 	return nil
+}
+
+// is says whether r is the state for a message that is to be sent along mri.
+func (r *routing) is(nslp wire.NSLPID, sid wire.SID, mri *wire.MRI) bool {
+	return r.sid == sid && r.nslp == nslp && r.mri == *mri
 }
 
 func (m *Machine) mriHash(mri *wire.MRI) uint64 {
@@ -244,6 +252,7 @@ func (m *Machine) destroy(r *routing, err error) {
 		return
 	}
 	r.dead = true
+	m.recall.forget(r)
 	m.stopQuerying(r)
 	m.timers.remove(&r.tm)
 	m.unlinkSession(r)
@@ -299,7 +308,7 @@ func (m *Machine) setAssoc(r *routing, a *assoc) {
 		return
 	}
 	if old := r.ma; old != nil {
-		if r.lastSeq > old.acked && !r.dead && m.assocs[old.id] == old {
+		if r.lastSeq > old.acked && !r.dead && !old.gone {
 			m.leaveBehind(r)
 		}
 		if r.userPrev != nil {

@@ -393,6 +393,12 @@ func (m *Message) DecodeDatagram(b []byte) error {
 	return m.decode(b[MagicLen:], true)
 }
 
+// SetData makes m what Decode makes of a Data message with a DataHead.
+func (m *Message) SetData(h Header, mri MRI, sid SID, data []byte) {
+	m.reset()
+	m.Header, m.HasMRI, m.MRI, m.HasSID, m.SID, m.NSLPData = h, true, mri, true, sid, data
+}
+
 func (m *Message) reset() {
 	*m = Message{
 		StackProposal: m.StackProposal[:0],
