@@ -1,10 +1,8 @@
 package sls
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -18,10 +16,13 @@ type entry struct {
 	sls    SLS
 	when   availability
 	offers []*offer // as sls.Classes
+	// The scope, where it has so many prefixes that looking at all takes long.
+	destinations, sources *bart.Lite
 }
 
 // offer is one class of an SLS, and the account of what is sold of it.
 type offer struct {
+	terms    terms
 	entry    *entry
 	spec     ClassSpec
 	capacity int64 // octets/s: CIR times over-subscription
@@ -33,9 +34,9 @@ type offer struct {
 }
 
 func newEntry(s SLS) *entry {
-	e := &entry{sls: s, when: newAvailability(&s)}
+	e := &entry{sls: s, when: newAvailability(&s), destinations: prefixTable(s.Destinations), sources: prefixTable(s.Sources)}
 	for _, spec := range s.Classes {
-		o := &offer{entry: e, spec: spec, capacity: int64(float64(spec.CIR) * s.Admission.Oversubscription)}
+		o := &offer{terms: termsOf(e, &spec), entry: e, spec: spec, capacity: int64(float64(spec.CIR) * s.Admission.Oversubscription)}
 		e.offers = append(e.offers, o)
 	}
 	return e
@@ -50,81 +51,6 @@ func (e *entry) offer(c Class) *offer {
 	return nil
 }
 
-// peers is the pair of ASs between which an SLS stands.
-type peers struct{ customer, provider uint32 }
-
-// index finds the offers that a request can fit without looking at the others.
-type index map[peers]*pair
-
-// pair has the SLSs between two ASs: all, by id, and those of each class by
-// destination.
-type pair struct {
-	entries []*entry
-	scopes  map[Class]*bart.Table[[]*offer]
-}
-
-var (
-	any4 = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	any6 = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-)
-
-// destinations returns the prefixes under which an SLS is found.
-func (s *SLS) destinations() []netip.Prefix {
-	if len(s.Destinations) == 0 {
-		return []netip.Prefix{any4, any6}
-	}
-	return s.Destinations
-}
-
-func (x index) insert(e *entry) {
-	key := peers{e.sls.Customer, e.sls.Provider}
-	p := x[key]
-	if p == nil {
-		p = &pair{scopes: make(map[Class]*bart.Table[[]*offer])}
-		x[key] = p
-	}
-	at, _ := slices.BinarySearchFunc(p.entries, e.sls.ID, compareID)
-	p.entries = slices.Insert(p.entries, at, e)
-	for _, o := range e.offers {
-		t := p.scopes[o.spec.Class]
-		if t == nil {
-			t = new(bart.Table[[]*offer])
-			p.scopes[o.spec.Class] = t
-		}
-		for _, d := range e.sls.destinations() {
-			t.Modify(d, func(list []*offer, _ bool) ([]*offer, bool) { return append(list, o), false })
-		}
-	}
-}
-
-func (x index) remove(e *entry) {
-	key := peers{e.sls.Customer, e.sls.Provider}
-	p := x[key]
-	if p == nil {
-		return
-	}
-	if at, ok := slices.BinarySearchFunc(p.entries, e.sls.ID, compareID); ok {
-		p.entries = slices.Delete(p.entries, at, at+1)
-	}
-	for _, o := range e.offers {
-		t := p.scopes[o.spec.Class]
-		for _, d := range e.sls.destinations() {
-			t.Modify(d, func(list []*offer, _ bool) ([]*offer, bool) {
-				list = slices.DeleteFunc(list, func(other *offer) bool { return other == o })
-				return list, len(list) == 0
-			})
-		}
-		if t.Size() == 0 {
-			delete(p.scopes, o.spec.Class)
-		}
-	}
-	if len(p.entries) == 0 {
-		delete(x, key)
-	}
-}
-
-func compareID(e *entry, id string) int { return cmp.Compare(e.sls.ID, id) }
-
 // candidate is an offer that covers a request, and how closely.
 type candidate struct {
 	offer       *offer
@@ -133,66 +59,14 @@ type candidate struct {
 	bound       int8 // interfaces that the SLS names
 }
 
-// candidates appends the offers that cover a request, whatever they have left,
-// to list: the most specific destination first, then the most specific source,
-// then the one bound to interfaces, then by id.
-func (x index) candidates(list []candidate, r *Request) []candidate {
-	p := x[peers{r.Customer, r.Provider}]
-	if p == nil {
-		return list
-	}
-	t := p.scopes[r.Class]
-	if t == nil {
-		return list
-	}
-	for prefix, offers := range t.Supernets(r.Destination) {
-		for _, o := range offers {
-			if o.misfit(r) != fits || len(o.entry.sls.Destinations) > 1 && found(list, o) {
-				continue // what was found before is by a longer prefix
-			}
-			list = append(list, candidate{
-				offer: o, destination: int16(prefix.Bits()), source: sourceBits(o.entry.sls.Sources, r.Source),
-				bound: interfacesBound(&o.entry.sls),
-			})
-		}
-	}
-	if len(list) > 1 {
-		slices.SortFunc(list, func(a, b candidate) int {
-			return cmp.Or(
-				cmp.Compare(b.destination, a.destination), cmp.Compare(b.source, a.source),
-				cmp.Compare(b.bound, a.bound), cmp.Compare(a.offer.entry.sls.ID, b.offer.entry.sls.ID))
-		})
-	}
-	return list
-}
-
-func found(list []candidate, o *offer) bool {
-	return slices.ContainsFunc(list, func(c candidate) bool { return c.offer == o })
-}
-
-func interfacesBound(s *SLS) (n int8) {
-	if s.Egress.IsValid() {
+func interfacesBound(t *terms) (n int8) {
+	if t.egress.IsValid() {
 		n++
 	}
-	if s.Ingress.IsValid() {
+	if t.ingress.IsValid() {
 		n++
 	}
 	return n
-}
-
-// sourceBits returns the length of the longest of the prefixes that covers
-// source: 0 if there are no prefixes, for that is any; -1 if none covers it.
-func sourceBits(sources []netip.Prefix, source netip.Prefix) int16 {
-	if len(sources) == 0 {
-		return 0
-	}
-	best := int16(-1)
-	for _, p := range sources {
-		if covers(p, source) {
-			best = max(best, int16(p.Bits()))
-		}
-	}
-	return best
 }
 
 // covers reports whether p contains all of q.
@@ -217,12 +91,43 @@ const (
 	notOneFlow
 )
 
-// misfit checks everything but times, sizes and what is left.
-func (o *offer) misfit(r *Request) misfit {
-	if why := o.entry.misfit(r); why != fits {
-		return why
+// terms are what of an SLS decides whether an offer that was found by peers,
+// class and destination covers a request, in one line of the processor's cache:
+// among many SLSs nothing else costs as much as to fetch the next.
+type terms struct {
+	egress, ingress netip.Addr
+	status          Status
+	degree          Degree
+	relative        bool
+	anySource       bool
+	repeats         bool // may be found by several prefixes
+}
+
+func termsOf(e *entry, c *ClassSpec) terms {
+	s := &e.sls
+	return terms{
+		egress: s.Egress, ingress: s.Ingress, status: s.Status, degree: s.Degree, relative: c.Relative,
+		anySource: len(s.Sources) == 0, repeats: len(s.Destinations) > 1 || len(s.Sources) > 1,
 	}
-	return o.classMisfit(r)
+}
+
+// match reports whether an offer that was found by peers, class and destination
+// covers a request, and how long the prefix is that covers the source, which may
+// be known already.
+func (o *offer) match(r *Request, source int16) (int16, bool) {
+	t := &o.terms
+	if t.status != Active || t.relative != r.Relative ||
+		t.egress.IsValid() && t.egress != r.Egress || t.ingress.IsValid() && t.ingress != r.Ingress ||
+		t.degree == PerFlow && !(r.Source.IsSingleIP() && r.Destination.IsSingleIP()) {
+		return 0, false
+	}
+	switch {
+	case t.anySource:
+		source = 0
+	case source == unknownSource:
+		source = longest(o.entry.sls.Sources, o.entry.sources, r.Source)
+	}
+	return source, source >= 0
 }
 
 func (o *offer) classMisfit(r *Request) misfit {
@@ -237,22 +142,38 @@ func (o *offer) classMisfit(r *Request) misfit {
 	return fits
 }
 
+// misfit checks everything but class, times, sizes and what is left.
 func (e *entry) misfit(r *Request) misfit {
+	if e.sls.Customer != r.Customer || e.sls.Provider != r.Provider {
+		return otherPeers
+	}
+	if why := e.bindingMisfit(r); why != fits {
+		return why
+	}
+	if longest(e.sls.Destinations, e.destinations, r.Destination) < 0 {
+		return otherDestination
+	}
+	return e.sourceMisfit(r)
+}
+
+func (e *entry) bindingMisfit(r *Request) misfit {
 	s := &e.sls
 	switch {
-	case s.Customer != r.Customer || s.Provider != r.Provider:
-		return otherPeers
 	case s.Status != Active:
 		return notActive
 	case s.Egress.IsValid() && s.Egress != r.Egress:
 		return otherEgress
 	case s.Ingress.IsValid() && s.Ingress != r.Ingress:
 		return otherIngress
-	case len(s.Destinations) > 0 && !slices.ContainsFunc(s.Destinations, func(p netip.Prefix) bool { return covers(p, r.Destination) }):
-		return otherDestination
-	case sourceBits(s.Sources, r.Source) < 0:
+	}
+	return fits
+}
+
+func (e *entry) sourceMisfit(r *Request) misfit {
+	switch {
+	case longest(e.sls.Sources, e.sources, r.Source) < 0:
 		return otherSource
-	case s.Degree == PerFlow && !(r.Source.IsSingleIP() && r.Destination.IsSingleIP()):
+	case e.sls.Degree == PerFlow && !(r.Source.IsSingleIP() && r.Destination.IsSingleIP()):
 		return notOneFlow
 	}
 	return fits
@@ -331,6 +252,11 @@ type Fit struct {
 	Fits bool   // it could serve the request, at Rate
 	Rate uint64 // octets/s, at most what was asked
 	Why  string // why it does not fit, or fits with less than asked
+	// Largest is the rate in octets/s that it has for the times asked for, and
+	// Earliest when the full rate is to be had for as long, both of an SLS that
+	// covers the request without serving it in full; zero: none.
+	Largest  uint64
+	Earliest time.Time
 }
 
 // Match tells how every SLS stands to a request, without holding anything:
@@ -349,12 +275,7 @@ func (l *Ledger) Match(now time.Time, r Request) ([]Fit, error) {
 	}
 	for _, c := range l.index.candidates(nil, &r) {
 		covering[c.offer.entry] = true
-		q := l.quote(c.offer, &r, old)
-		f := Fit{SLS: c.offer.entry.sls.ID, Why: q.why.text(c.offer, &r, q.rate)}
-		if f.Fits = q.serves(&r); f.Fits {
-			f.Rate = q.rate
-		}
-		all = append(all, f)
+		all = append(all, l.fit(c.offer, &r, old))
 	}
 	for _, s := range l.sorted() {
 		if e := l.slss[s]; !covering[e] {
@@ -362,4 +283,21 @@ func (l *Ledger) Match(now time.Time, r Request) ([]Fit, error) {
 		}
 	}
 	return all, nil
+}
+
+// fit tells how an offer that covers a request, whose intervals are in l.spans,
+// stands to it.
+func (l *Ledger) fit(o *offer, r *Request, old *part) Fit {
+	q := l.quote(o, r, old)
+	f := Fit{SLS: o.entry.sls.ID, Why: q.why.text(o, r, q.rate)}
+	if f.Fits = q.serves(r); f.Fits {
+		f.Rate = q.rate
+	}
+	if q.why != canServe {
+		f.Largest = q.rate
+		if at := l.earliest(o, r); at != forever {
+			f.Earliest = time.Unix(at, 0).UTC()
+		}
+	}
+	return f
 }
