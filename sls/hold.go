@@ -182,17 +182,22 @@ func (l *Ledger) segments(spans []span, cut int64, o *offer, old *part) {
 			l.segs = append(l.segs, segment{span{from, until}, rate})
 		}
 	}
+	var olds []span // those that do not end before the next span begins
+	if old != nil && old.offer == o {
+		olds = old.times()
+	}
 	for _, s := range spans {
 		from, until := s.from, min(s.until, cut)
-		if old != nil && old.offer == o {
-			for _, b := range old.times() {
-				if b.until <= from || b.from >= until {
-					continue
-				}
-				put(from, b.from, 0)
-				put(max(from, b.from), min(until, b.until), int64(old.rate))
-				from = min(until, b.until)
+		for len(olds) > 0 && olds[0].until <= from {
+			olds = olds[1:]
+		}
+		for _, b := range olds {
+			if b.from >= until {
+				break
 			}
+			put(from, b.from, 0)
+			put(max(from, b.from), min(until, b.until), int64(old.rate))
+			from = min(until, b.until)
 		}
 		put(from, until, 0)
 	}

@@ -465,10 +465,12 @@ func BenchmarkHoldCommitRelease(b *testing.B) {
 				step(i)
 			}
 			b.ReportAllocs()
+			cpu := cpuTime(b)
 			for i := 100_000; b.Loop(); i++ {
 				step(i)
 				l.Release(r.ID)
 			}
+			cpu.report()
 		})
 	}
 }

@@ -17,6 +17,10 @@ import (
 // maxPrey bounds the reservations that one hold would end on one leg.
 const maxPrey = 64
 
+// maxHunted bounds the intervals of those who preempt and of their prey: to see
+// what many victims have at many times takes long.
+const maxHunted = 8
+
 // chase ties a hold to its prey.
 type chase struct {
 	hunter *part
@@ -30,7 +34,7 @@ func (p *part) hunts() bool { return p.chase != nil && p.chase.hunter == p }
 // expense a request can have its least rate: never more than that. before is the
 // leg's own earlier hold, whose prey may be taken over.
 func (l *Ledger) preempt(r *Request, res *reservation, old, before *part) (*offer, quote, []*part) {
-	if r.Relative || r.Preempting == 0 {
+	if r.Relative || r.Preempting == 0 || len(l.spans) > maxHunted {
 		return nil, quote{}, nil
 	}
 	rate := leastRate(r)
@@ -57,7 +61,7 @@ func (l *Ledger) preempt(r *Request, res *reservation, old, before *part) (*offe
 func (l *Ledger) findPrey(o *offer, r *Request, rate uint64, cut int64, res *reservation, old, before *part) []*part {
 	var weaker []*part
 	for p := o.parts; p != nil; p = p.next {
-		if !p.isHeld && p.owner != res && p.defending < r.Preempting && p.rate > 0 &&
+		if !p.isHeld && p.owner != res && p.defending < r.Preempting && p.rate > 0 && len(p.spans) <= maxHunted &&
 			(p.chase == nil || p.chase.hunter == before) {
 			weaker = append(weaker, p)
 		}

@@ -94,10 +94,14 @@ func (a *availability) next(t int64) (s span, ok bool) {
 // one that is still open can have started, to sixteen days after, sorted and
 // with those that touch joined. Since a week has a gap, those that hold t or
 // follow it are whole.
-func (a *availability) around(t int64) []span {
+func (a *availability) around(t int64) []span { return a.days(t, -8, 16) }
+
+// days returns the windows that start from so many days after that of t to so
+// many, sorted and with those that touch joined.
+func (a *availability) days(t int64, first, last int) []span {
 	var all []span
 	local := time.Unix(t, 0).In(a.zone)
-	for offset := -8; offset <= 16; offset++ {
+	for offset := first; offset <= last; offset++ {
 		day := time.Date(local.Year(), local.Month(), local.Day()+offset, 12, 0, 0, 0, a.zone)
 		bit := (int(day.Weekday()) + 6) % 7
 		for _, w := range a.windows {

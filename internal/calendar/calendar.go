@@ -146,6 +146,20 @@ func (c *Calendar) FirstWithin(t, limit int64) int64 {
 	return c.seek(c.root, t, &v, func(s sums, v int64) bool { return v+s.low <= limit })
 }
 
+// NextChange returns the first instant after t at which the sum changes, and
+// Forever if it does not any more.
+func (c *Calendar) NextChange(t int64) int64 {
+	next := int64(Forever)
+	for n := c.root; n != 0; {
+		if s := &c.nodes[n]; s.at > t {
+			next, n = s.at, s.left
+		} else {
+			n = s.right
+		}
+	}
+	return next
+}
+
 // seek finds the first step after t whose running sum, starting from *v, is
 // one that hit reports. hit is asked about whole subtrees first.
 func (c *Calendar) seek(n int32, t int64, v *int64, hit func(sums, int64) bool) int64 {
