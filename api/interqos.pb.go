@@ -101,7 +101,7 @@ func (Verdict) EnumDescriptor() ([]byte, []int) {
 type Proof int32
 
 const (
-	Proof_PROOF_UNSPECIFIED Proof = 0 // an older node
+	Proof_PROOF_UNSPECIFIED Proof = 0 // not checked: see ReserveRequest.check_records
 	Proof_PROOF_UNSIGNED    Proof = 1
 	Proof_PROOF_UNKNOWN_KEY Proof = 2 // signed; there is no valid certificate to check it with
 	Proof_PROOF_BAD         Proof = 3 // the signature does not match: changed on the way, or not its
@@ -397,7 +397,10 @@ type ReserveRequest struct {
 	// domains define it; 0: not said, which is normal.
 	Priority uint32 `protobuf:"varint,12,opt,name=priority,proto3" json:"priority,omitempty"`
 	// How long to wait for the outcome. Not there: until the node gives up.
-	Timeout       *durationpb.Duration `protobuf:"bytes,13,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Timeout *durationpb.Duration `protobuf:"bytes,13,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Work out domains[].proof of the outcome. Checking the signatures takes the
+	// node longer than the rest of its part, so ask only if you look at it.
+	CheckRecords  bool `protobuf:"varint,14,opt,name=check_records,json=checkRecords,proto3" json:"check_records,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -521,6 +524,13 @@ func (x *ReserveRequest) GetTimeout() *durationpb.Duration {
 		return x.Timeout
 	}
 	return nil
+}
+
+func (x *ReserveRequest) GetCheckRecords() bool {
+	if x != nil {
+		return x.CheckRecords
+	}
+	return false
 }
 
 type ReleaseRequest struct {
@@ -3820,7 +3830,7 @@ var File_interqos_proto protoreflect.FileDescriptor
 
 const file_interqos_proto_rawDesc = "" +
 	"\n" +
-	"\x0einterqos.proto\x12\vinterqos.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x03\n" +
+	"\x0einterqos.proto\x12\vinterqos.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\x03\n" +
 	"\x0eReserveRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x16\n" +
@@ -3837,7 +3847,8 @@ const file_interqos_proto_rawDesc = "" +
 	" \x01(\x04R\x05burst\x12\x19\n" +
 	"\bmin_rate\x18\v \x01(\x04R\aminRate\x12\x1a\n" +
 	"\bpriority\x18\f \x01(\rR\bpriority\x123\n" +
-	"\atimeout\x18\r \x01(\v2\x19.google.protobuf.DurationR\atimeout\"d\n" +
+	"\atimeout\x18\r \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12#\n" +
+	"\rcheck_records\x18\x0e \x01(\bR\fcheckRecords\"d\n" +
 	"\x0eReleaseRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x123\n" +

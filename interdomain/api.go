@@ -61,6 +61,10 @@ type Config struct {
 	Path PathBounds
 	// Records signs what this domain says in DOMAIN-RECORDS; nil: unsigned.
 	Records *RecordSigner
+	// OwnLater: what this node says to its own application is left unsigned. It
+	// goes to nobody else, so that SignAppended can sign it when it is looked at,
+	// if it ever is.
+	OwnLater bool
 }
 
 // PathBounds are bounds of what a domain adds to a flow's path.

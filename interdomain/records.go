@@ -74,6 +74,24 @@ func SignRecord(list []byte, record wire.DomainRecord, sid gistwire.SID, rii uin
 	return wire.AppendDomainRecord(list, record)
 }
 
+// SignAppended signs the record that this AS has appended unsigned
+// (Config.OwnLater) to a list that was received octets long. A list to which
+// nothing was appended is returned as it is: what others have written in our
+// name, we do not sign. list is not written to.
+func SignAppended(list []byte, received int, as uint32, sid gistwire.SID, rii uint32, with *RecordSigner) ([]byte, error) {
+	if received >= len(list) {
+		return list, nil
+	}
+	ours, err := wire.ParseDomainRecords(list[received:])
+	if err != nil {
+		return list, err
+	}
+	if len(ours) != 1 || ours[0].AS != as || ours[0].KeyID != 0 {
+		return list, nil
+	}
+	return SignRecord(list[:received:received], ours[0], sid, rii, with)
+}
+
 // scheme is how a kind of key signs: the length of a signature is part of what
 // is signed, so it has to be known before.
 //

@@ -243,6 +243,80 @@ func TestWhoGetsASignature(t *testing.T) {
 	}
 }
 
+// What this node says to its own application only may be signed later, by whoever
+// shows it; what goes to a neighbour may not.
+func TestOwnRecordsAreSignedLater(t *testing.T) {
+	for upstream, want := range map[qosnslp.Peer]RecordTrust{65001: RecordProved, qosnslp.Local: RecordUnsigned} {
+		w := newWorld(t)
+		with := &RecordSigner{KeyID: 1, Key: recordKey(65002)}
+		w.m.cfg.OwnLater = true
+		w.m.SetRecordSigner(with)
+		w.do(Asked{qosnslp.Question{Ticket: 1, Kind: qosnslp.Admit, SID: recordSID, RSN: 1, Upstream: upstream,
+			Message: &wire.Message{Type: wire.Reserve, HasRII: true, RII: 9}}})
+		list := w.answers[0].Extra[0].Value
+		if got := trustOf(t, list, recordSID, 9); !slices.Equal(got, []RecordTrust{want}) {
+			t.Fatalf("upstream %d: %v, want %v", upstream, got, want)
+		}
+		list, err := SignAppended(list, 0, 65002, recordSID, 9, with)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := trustOf(t, list, recordSID, 9); !slices.Equal(got, []RecordTrust{RecordProved}) {
+			t.Fatalf("upstream %d, later: %v", upstream, got)
+		}
+	}
+}
+
+// Only what this AS has appended itself gets its signature: nothing that others
+// have written in its name.
+func TestSignAppended(t *testing.T) {
+	with := &RecordSigner{KeyID: 1, Key: recordKey(65001)}
+	unsigned := func(list []byte, as uint32) []byte {
+		list, err := wire.AppendDomainRecord(slices.Clip(list), wire.DomainRecord{AS: as, Verdict: wire.VerdictCommitted, SLSID: "an SLS"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	received := signWith(t, nil, wire.DomainRecord{AS: 65002}, 1, recordKey(65002))
+	forged := unsigned(received, 65001)
+	for name, c := range map[string]struct {
+		list     []byte
+		received int
+		want     []RecordTrust
+	}{
+		"nothing":              {nil, 0, []RecordTrust{}},
+		"ours alone":           {unsigned(nil, 65001), 0, []RecordTrust{RecordProved}},
+		"ours at the end":      {unsigned(received, 65001), len(received), []RecordTrust{RecordProved, RecordProved}},
+		"nothing of ours":      {received, len(received), []RecordTrust{RecordProved}},
+		"forged, none added":   {forged, len(forged), []RecordTrust{RecordProved, RecordUnsigned}},
+		"forged, ours added":   {unsigned(forged, 65001), len(forged), []RecordTrust{RecordProved, RecordUnsigned, RecordProved}},
+		"of another AS":        {unsigned(received, 65003), len(received), []RecordTrust{RecordProved, RecordUnsigned}},
+		"signed already":       {signWith(t, received, wire.DomainRecord{AS: 65001}, 1, with.Key), len(received), []RecordTrust{RecordProved, RecordProved}},
+		"two more":             {unsigned(forged, 65001), len(received), []RecordTrust{RecordProved, RecordUnsigned, RecordUnsigned}},
+		"cut since it came":    {received, len(received) + 4, []RecordTrust{RecordProved}},
+		"received was no list": {forged, len(received) + 1, nil},
+	} {
+		before := bytes.Clone(c.list)
+		got, err := SignAppended(c.list, c.received, 65001, recordSID, 9, with)
+		if !bytes.Equal(c.list, before) {
+			t.Errorf("%s: written to", name)
+		}
+		if c.want == nil {
+			if err == nil || !bytes.Equal(got, before) {
+				t.Errorf("%s: %v, %x", name, err, got)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if trust := trustOf(t, got, recordSID, 9); !slices.Equal(trust, c.want) {
+			t.Errorf("%s: %v, want %v", name, trust, c.want)
+		}
+	}
+}
+
 func FuzzVerifyRecords(f *testing.F) {
 	list := threeRecords(f)
 	f.Add(list)

@@ -479,7 +479,7 @@ func (m *Machine) appendRecord(list []nslpwire.Object, sid wire.SID, a *attempt,
 		b = append(make([]byte, 0, len(list[0].Value)+160), list[0].Value...)
 	}
 	var err error
-	if m.cfg.Records != nil && a.hasRII {
+	if m.cfg.Records != nil && a.hasRII && !(m.cfg.OwnLater && a.upstream == 0) {
 		b, err = SignRecord(b, r, sid, a.rii, m.cfg.Records)
 	} else {
 		b, err = nslpwire.AppendDomainRecord(b, r)

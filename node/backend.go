@@ -46,7 +46,7 @@ func (n *Node) Reserve(ctx context.Context, r *api.ReserveRequest) (*api.Outcome
 	if err != nil {
 		return nil, err
 	}
-	out := n.outcome(sid, res)
+	out := n.outcome(sid, res, r.CheckRecords)
 	if why != "" && res.Info.Class != nslpwire.ClassQoSModelError { // whose codes say enough
 		out.Info.Text += ": " + why
 	}
@@ -72,7 +72,7 @@ func (n *Node) Release(ctx context.Context, sid wire.SID) (*api.Outcome, error) 
 	if err != nil {
 		return nil, err
 	}
-	out := n.outcome(sid, res)
+	out := n.outcome(sid, res, true)
 	out.ElapsedUs = uint64(time.Since(start).Microseconds())
 	return out, nil
 }
@@ -130,8 +130,8 @@ func requestQSPEC(r *api.ReserveRequest) (qspec.QSPEC, error) {
 	return q, nil
 }
 
-// outcome puts a result into the API's words.
-func (n *Node) outcome(sid wire.SID, r qosnslp.Result) *api.Outcome {
+// outcome puts a result into the API's words; check: with what is proved of it.
+func (n *Node) outcome(sid wire.SID, r qosnslp.Result, check bool) *api.Outcome {
 	o := &api.Outcome{
 		SessionId: sid.String(), Rsn: r.RSN,
 		Accepted: r.Kind == qosnslp.Reserved || r.Kind == qosnslp.Released,
@@ -150,7 +150,7 @@ func (n *Node) outcome(sid wire.SID, r qosnslp.Result) *api.Outcome {
 		}
 	}
 	var err error
-	if o.Domains, err = n.records.Load().domains(time.Now(), sid, &r); err != nil {
+	if o.Domains, err = n.records.Load().domains(time.Now(), sid, &r, check); err != nil {
 		n.log.Warn("DOMAIN-RECORDS of an answer cannot be read", "session", sid.String(), "err", err)
 	}
 	return o

@@ -356,7 +356,11 @@ func (n *Node) openSockets() (err error) {
 	}()
 	peers := peerASs(n.cfg)
 	n.peers.Store(&peers)
-	n.records.Store(newRecordBook(n.cfg))
+	book, err := newRecordBook(n.cfg)
+	if err != nil {
+		return err
+	}
+	n.records.Store(book)
 	for _, s := range n.shards {
 		plain, secure := n.listenOn(s)
 		var sctp []netip.AddrPort

@@ -125,7 +125,7 @@ func newQNE(cfg *Config, p qneParts) (qne, error) {
 			RetryMax: cfg.NSLP.RetryMax, HoldTimeout: cfg.NSLP.HoldTimeout, MaxSessions: cfg.NSLP.MaxSessions,
 			Summary: cfg.NSLP.Summary,
 		}),
-		domain: interdomain.New(interdomain.Config{AS: cfg.AS, Borders: borders(cfg), Routes: p.routes, Records: signer, Path: cfg.Path}),
+		domain: interdomain.New(interdomain.Config{AS: cfg.AS, Borders: borders(cfg), Routes: p.routes, Records: signer, OwnLater: true, Path: cfg.Path}),
 	}, nil
 }
 

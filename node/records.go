@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/interqos/interqos/api"
@@ -47,46 +48,96 @@ func recordSigner(cfg *Config) (*interdomain.RecordSigner, error) {
 	return s, err
 }
 
-// recordBook is the certificates that records are checked with.
+// recordBook is what records are checked with. Any number of goroutines use it.
 type recordBook struct {
-	known map[recordKey]*x509.Certificate
-	cas   *x509.CertPool
+	as     uint32
+	own    *interdomain.RecordSigner // nil: ours are not signed
+	known  map[recordKey]*recordCert
+	cas    *x509.CertPool
+	checks func() // for tests: a signature of a certificate is about to be checked
 }
 
 type recordKey struct{ as, id uint32 }
 
-func newRecordBook(cfg *Config) *recordBook {
-	b := &recordBook{known: make(map[recordKey]*x509.Certificate), cas: recordAuthorities(cfg)}
+// recordCert is a certificate, and for how long it has been found good: to find a
+// path to an authority costs more than to check the record.
+type recordCert struct {
+	*x509.Certificate
+	good atomic.Pointer[validity]
+}
+
+// validity is a time, both ends of it part of it.
+type validity struct{ from, until time.Time }
+
+func (v *validity) has(t time.Time) bool { return !t.Before(v.from) && !t.After(v.until) }
+
+func newRecordBook(cfg *Config) (*recordBook, error) {
+	signer, err := recordSigner(cfg)
+	if err != nil {
+		return nil, err
+	}
+	b := &recordBook{as: cfg.AS, own: signer, known: make(map[recordKey]*recordCert), cas: recordAuthorities(cfg)}
 	all := cfg.Auth.Records.Others
 	if own := recordCertificate(cfg).Leaf; own != nil {
 		all = append(slices.Clone(all), own)
 	}
 	for _, c := range all {
 		if as, ok := pki.ASOf(c); ok {
-			b.known[recordKey{as, interdomain.RecordKeyID(c.RawSubjectPublicKeyInfo)}] = c
+			b.known[recordKey{as, interdomain.RecordKeyID(c.RawSubjectPublicKeyInfo)}] = &recordCert{Certificate: c}
 		}
 	}
-	return b
+	return b, nil
 }
 
 // keys looks a record's key up in the certificates that are valid now.
 func (b *recordBook) keys(now time.Time) interdomain.RecordKeys {
 	return func(as, keyID uint32) (crypto.PublicKey, bool) {
 		c := b.known[recordKey{as, keyID}]
-		if c == nil || signedBy(c, b.cas, now) != nil {
+		if c == nil || !b.valid(c, now) {
 			return nil, false
 		}
 		return c.PublicKey, true
 	}
 }
 
+// valid says whether a certificate is one of the authorities' now, from memory if
+// it was at another time and nothing on the path has begun or expired since.
+func (b *recordBook) valid(c *recordCert, now time.Time) bool {
+	if v := c.good.Load(); v != nil && v.has(now) {
+		return true
+	}
+	if b.checks != nil {
+		b.checks()
+	}
+	chains, err := pathsOf(c.Certificate, b.cas, now)
+	if err != nil {
+		return false
+	}
+	v := &validity{c.NotBefore, c.NotAfter}
+	for _, other := range chains[0][1:] {
+		if other.NotBefore.After(v.from) {
+			v.from = other.NotBefore
+		}
+		if other.NotAfter.Before(v.until) {
+			v.until = other.NotAfter
+		}
+	}
+	c.good.Store(v)
+	return true
+}
+
 // signedBy says why a certificate is not one of the authorities' at a time.
 func signedBy(c *x509.Certificate, cas *x509.CertPool, at time.Time) error {
-	if cas == nil {
-		return errors.New("there are no authorities")
-	}
-	_, err := c.Verify(x509.VerifyOptions{Roots: cas, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	_, err := pathsOf(c, cas, at)
 	return err
+}
+
+// pathsOf are the paths of a certificate to the authorities, at least one.
+func pathsOf(c *x509.Certificate, cas *x509.CertPool, at time.Time) ([][]*x509.Certificate, error) {
+	if cas == nil {
+		return nil, errors.New("there are no authorities")
+	}
+	return c.Verify(x509.VerifyOptions{Roots: cas, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 }
 
 var recordProofs = map[interdomain.RecordTrust]api.Proof{
@@ -96,26 +147,33 @@ var recordProofs = map[interdomain.RecordTrust]api.Proof{
 	interdomain.RecordProved:     api.Proof_PROOF_VERIFIED,
 }
 
-// domains is what the domains said of a request, from source to destination,
-// and what of it is proved (interdomain-qosm §7).
-func (b *recordBook) domains(now time.Time, sid wire.SID, r *qosnslp.Result) ([]*api.Domain, error) {
+// domains is what the domains said of a request, from source to destination. With
+// check it says what of it is proved (interdomain-qosm §7); that takes longer than
+// all else that this node does for a reservation, so only who looks at it asks.
+func (b *recordBook) domains(now time.Time, sid wire.SID, r *qosnslp.Result, check bool) ([]*api.Domain, error) {
 	var all []*api.Domain
 	for _, x := range r.Extra {
 		if x.Type != nslpwire.DomainRecords {
 			continue
 		}
-		var rii uint32
-		if r.Response != nil {
-			rii = r.Response.RII
+		var recs []nslpwire.DomainRecord
+		var trust []interdomain.RecordTrust
+		var err error
+		if check && r.Response != nil {
+			recs, trust, err = b.proved(now, sid, r, x.Value)
+		} else {
+			recs, err = nslpwire.ParseDomainRecords(x.Value)
 		}
-		recs, trust, err := interdomain.VerifyRecords(x.Value, sid, rii, b.keys(now))
 		if err != nil {
 			return nil, err
 		}
 		for i := range recs {
 			d := apiDomain(&recs[i])
-			if d.Proof = recordProofs[trust[i]]; r.Response == nil {
+			switch {
+			case r.Response == nil:
 				d.Proof = api.Proof_PROOF_OWN // nobody else had a say
+			case check:
+				d.Proof = recordProofs[trust[i]]
 			}
 			all = append(all, d)
 		}
@@ -123,4 +181,18 @@ func (b *recordBook) domains(now time.Time, sid wire.SID, r *qosnslp.Result) ([]
 	// Each domain appends on the way back: the last one stands first.
 	slices.Reverse(all)
 	return all, nil
+}
+
+// proved reads a list and says what its signatures are worth. The record that this
+// node has appended is signed now: until somebody asks nobody sees it.
+func (b *recordBook) proved(now time.Time, sid wire.SID, r *qosnslp.Result, list []byte) ([]nslpwire.DomainRecord, []interdomain.RecordTrust, error) {
+	rii := r.Response.RII
+	if b.own != nil && r.Response.HasRII {
+		received, _ := r.Response.Object(nslpwire.DomainRecords)
+		var err error
+		if list, err = interdomain.SignAppended(list, len(received.Value), b.as, r.SID, rii, b.own); err != nil {
+			return nil, nil, err
+		}
+	}
+	return interdomain.VerifyRecords(list, sid, rii, b.keys(now))
 }

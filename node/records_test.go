@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"crypto/tls"
+	"crypto/x509"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -10,14 +11,16 @@ import (
 	"time"
 
 	"github.com/interqos/interqos/api"
+	"github.com/interqos/interqos/interdomain"
 	"github.com/interqos/interqos/internal/pki"
 	"github.com/interqos/interqos/qosnslp"
+	nslpwire "github.com/interqos/interqos/qosnslp/wire"
 )
 
 // proofsOf is what the initiator says of the domains' records, source first.
 func proofsOf(t *testing.T, b *recordBook, now time.Time, s *simSession, r qosnslp.Result) []api.Proof {
 	t.Helper()
-	domains, err := b.domains(now, s.sid, &r)
+	domains, err := b.domains(now, s.sid, &r, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,6 +29,15 @@ func proofsOf(t *testing.T, b *recordBook, now time.Time, s *simSession, r qosns
 		all = append(all, d.GetProof())
 	}
 	return all
+}
+
+func bookOf(t *testing.T, cfg *Config) *recordBook {
+	t.Helper()
+	b, err := newRecordBook(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // interdomain-qosm §7: "The initiator can thus say for every domain what
@@ -54,7 +66,7 @@ func TestSimRecordsAreProved(t *testing.T) {
 		}
 		first.Auth.Records.Others = append(first.Auth.Records.Others, certs...)
 	}
-	book, now := newRecordBook(first), time.Now()
+	book, now := bookOf(t, first), time.Now()
 	const verified, unknown = api.Proof_PROOF_VERIFIED, api.Proof_PROOF_UNKNOWN_KEY
 
 	s := w.session()
@@ -73,7 +85,7 @@ func TestSimRecordsAreProved(t *testing.T) {
 		// Nobody whose certificate is missing, or has expired, is believed.
 		fewer := *first
 		fewer.Auth.Records.Others = first.Auth.Records.Others[:2]
-		if got := proofsOf(t, newRecordBook(&fewer), now, s, r); !slices.Equal(got, []api.Proof{verified, verified, unknown}) {
+		if got := proofsOf(t, bookOf(t, &fewer), now, s, r); !slices.Equal(got, []api.Proof{verified, verified, unknown}) {
 			w.fatalf("without the third certificate: %v", got)
 		}
 		if got := proofsOf(t, book, now.AddDate(20, 0, 0), s, r); !slices.Equal(got, []api.Proof{unknown, unknown, unknown}) {
@@ -87,6 +99,30 @@ func TestSimRecordsAreProved(t *testing.T) {
 		if got := proofsOf(t, book, now, s, changed); !slices.Equal(got, []api.Proof{verified, api.Proof_PROOF_BAD, api.Proof_PROOF_BAD}) {
 			w.fatalf("changed: %v", got)
 		}
+	}
+	// Nothing is checked where nobody asks, and nothing then called proved.
+	w.reserve(s, mbit(20), 0)
+	r := w.answer(s)
+	domains, err := book.domains(now, s.sid, &r, false)
+	if err != nil || len(domains) != 3 {
+		t.Fatalf("%v, %v", domains, err)
+	}
+	for _, d := range domains {
+		if d.Proof != api.Proof_PROOF_UNSPECIFIED {
+			w.fatalf("not checked, and %v", d)
+		}
+	}
+	// AS65002 has a record in our name at the end, and we have added none.
+	forged := r
+	theirs, _ := r.Response.Object(nslpwire.DomainRecords)
+	theirs.Value, err = nslpwire.AppendDomainRecord(bytes.Clone(theirs.Value), nslpwire.DomainRecord{AS: 65001, Verdict: nslpwire.VerdictCommitted})
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged.Response = &nslpwire.Message{HasRII: true, RII: r.Response.RII, Objects: []nslpwire.Object{theirs}}
+	forged.Extra = forged.Response.Objects
+	if got := proofsOf(t, book, now, s, forged); !slices.Equal(got, []api.Proof{api.Proof_PROOF_UNSIGNED, verified, verified}) {
+		w.fatalf("forged in our name: %v", got)
 	}
 	for _, c := range []struct {
 		what string
@@ -102,6 +138,47 @@ func TestSimRecordsAreProved(t *testing.T) {
 		if got := proofsOf(t, book, now, no, r); r.Kind != qosnslp.Rejected || !slices.Equal(got, c.want) {
 			w.fatalf("%s: %s, %v, want %v", c.what, kindText(r.Kind), got, c.want)
 		}
+	}
+}
+
+// The path of a certificate is looked for once, and again when part of it is not
+// valid any more.
+func TestRecordBookRemembersPaths(t *testing.T) {
+	f := newTLSFiles(t)
+	f.issue(pki.Request{Name: "a", AS: 65001, IPs: exampleQNE})
+	f.issue(pki.Request{Name: "b", AS: 65002})
+	cfg, err := f.loadWith(goodTLS, "auth: {records: {certificates: [pki/b.crt]}}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := bookOf(t, cfg)
+	checks := 0
+	b.checks = func() { checks++ }
+	c := cfg.Auth.Records.Others[0]
+	id := interdomain.RecordKeyID(c.RawSubjectPublicKeyInfo)
+	for _, step := range []struct {
+		what   string
+		as     uint32
+		at     time.Time
+		known  bool
+		checks int
+	}{
+		{"no such certificate", 65003, c.NotBefore, false, 0},
+		{"before it is valid", 65002, c.NotBefore.Add(-time.Second), false, 1},
+		{"valid", 65002, c.NotBefore, true, 2},
+		{"again", 65002, c.NotBefore.Add(time.Second), true, 2},
+		{"at its end", 65002, c.NotAfter, true, 2},
+		{"after it", 65002, c.NotAfter.Add(time.Second), false, 3},
+		{"the clock was set back", 65002, c.NotBefore.Add(-time.Second), false, 4},
+		{"and forth", 65002, c.NotBefore, true, 4},
+	} {
+		if _, ok := b.keys(step.at)(step.as, id); ok != step.known || checks != step.checks {
+			t.Errorf("%s: known %v, want %v; %d paths looked for, want %d", step.what, ok, step.known, checks, step.checks)
+		}
+	}
+	cfg.Auth.Records.CAs = x509.NewCertPool()
+	if _, ok := bookOf(t, cfg).keys(c.NotBefore)(65002, id); ok {
+		t.Error("a certificate of nobody's that we trust is valid")
 	}
 }
 

@@ -45,7 +45,7 @@ func (n *Node) apply(ctx context.Context, next *Config) error {
 		return fmt.Errorf("%w: keys: %w", ErrInvalid, err)
 	}
 	now := Live(n.running, next)
-	signer, err := recordSigner(now)
+	book, err := newRecordBook(now)
 	if err != nil {
 		return fmt.Errorf("%w: auth.records: %w", ErrInvalid, err)
 	}
@@ -58,7 +58,7 @@ func (n *Node) apply(ctx context.Context, next *Config) error {
 	n.admin.Reconfigure(now.Admin)
 	peers := peerASs(now)
 	n.peers.Store(&peers)
-	n.records.Store(newRecordBook(now))
+	n.records.Store(book)
 	n.peerSockets(n.udp.SetPeers(udpPeers(now)))
 	var errs []error
 	for _, p := range n.running.BGP.Originate {
@@ -76,7 +76,7 @@ func (n *Node) apply(ctx context.Context, next *Config) error {
 		err := s.call(ctx, func() {
 			s.edges = now.Edges
 			s.qne.auth.SetKeys(ring)
-			s.qne.domain.SetRecordSigner(signer)
+			s.qne.domain.SetRecordSigner(book.own)
 			s.qne.peers = peers
 			s.qne.domain.SetBorders(borders(now))
 			refused = s.qne.gist.SetEdges(servedEdges(now), directPeers(now))

@@ -18,7 +18,9 @@ func TestRecordsAreProved(t *testing.T) {
 	w := start(t, quick)
 	want := func(i int, proofs ...api.Proof) {
 		t.Helper()
-		out, err := w.Nodes[0].Reserve(t.Context(), request(i))
+		r := request(i)
+		r.CheckRecords = true
+		out, err := w.Nodes[0].Reserve(t.Context(), r)
 		if err != nil || !out.Accepted {
 			t.Fatalf("%v, %v", out, err)
 		}

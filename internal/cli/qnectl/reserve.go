@@ -85,6 +85,7 @@ func reserveRequest(c *urfave.Context) (*api.ReserveRequest, error) {
 	r := &api.ReserveRequest{
 		SessionId: c.String("session"), Source: c.String("from"), Destination: c.String("to"), Class: c.String("class"),
 		SourcePort: uint32(c.Uint("source-port")), DestinationPort: uint32(c.Uint("port")), Priority: uint32(c.Uint("priority")),
+		CheckRecords: true, // the column RECORD
 	}
 	for _, limit := range []struct {
 		name string

@@ -80,6 +80,17 @@ func (b *bench) load(ctx context.Context, live int) error {
 	}
 	b.add("reserve_3as_64_live_per_s", second.rate, "1/s")
 	fmt.Printf("  with %d live the rate is %.0f %% of the rate with none\n", live, 100*second.rate/first.rate)
+	// The same, and the first AS checks what the domains have signed.
+	b.check = true
+	checked, err := b.reserve(ctx, 2*live, live, inFlight)
+	if err != nil {
+		return err
+	}
+	b.check = false
+	b.add("reserve_3as_64_checked_per_s", checked.rate, "1/s")
+	if err := b.release(ctx, checked.sids); err != nil {
+		return err
+	}
 	began := time.Now()
 	if err := b.release(ctx, append(first.sids, second.sids...)); err != nil {
 		return err
@@ -115,12 +126,19 @@ func (b *bench) reserve(ctx context.Context, first, count, flight int) (*result,
 	start := time.Now()
 	err := each(count, flight, func(i int) error {
 		at := time.Now()
-		out, err := b.lab.Nodes[0].Reserve(ctx, request(first+i))
+		ask := request(first + i)
+		ask.CheckRecords = b.check
+		out, err := b.lab.Nodes[0].Reserve(ctx, ask)
 		if err != nil {
 			return err
 		}
 		if !out.Accepted {
 			return fmt.Errorf("reservation %d refused: %s", i, out.Info.GetText())
+		}
+		for _, d := range out.Domains {
+			if b.check && d.Proof != api.Proof_PROOF_VERIFIED {
+				return fmt.Errorf("reservation %d: what AS%d says is not proved: %v", i, d.As, d.Proof)
+			}
 		}
 		r.times[i], r.sids[i] = time.Since(at), out.SessionId
 		return nil
