@@ -8,10 +8,12 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/sha512"
-	"encoding/asn1"
 	"encoding/binary"
 	"fmt"
 	"math/big"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
 
 	gistwire "github.com/interqos/interqos/gist/wire"
 	"github.com/interqos/interqos/internal/tlv"
@@ -58,21 +60,29 @@ func SignRecord(list []byte, record wire.DomainRecord, sid gistwire.SID, rii uin
 	if err != nil {
 		return list, err
 	}
-	records, err := wire.SplitDomainRecords(list)
+	before, err := wire.LastDomainRecord(list)
 	if err != nil {
 		return list, err
 	}
-	var before []byte
-	if len(records) > 0 {
-		before = records[len(records)-1]
+	// The signature's place is part of what is signed: zeros for now.
+	record.KeyID, record.Signature = with.KeyID, zeros[:scheme.length]
+	out, err := wire.AppendDomainRecord(list, record)
+	if err != nil {
+		return list, err
 	}
-	record.KeyID = with.KeyID
-	unsigned := record.AppendUnsigned(nil, scheme.length)
-	if record.Signature, err = scheme.sign(with.Key, recordMessage(nil, sid, rii, unsigned, before)); err != nil {
+	at := len(out) - scheme.length
+	message := recordMessage(make([]byte, 0, recordMessageLen), sid, rii, out[len(list):at], before)
+	if err := scheme.sign(out[at:], with.Key, message); err != nil {
 		return list, fmt.Errorf("DOMAIN-RECORDS: signing: %w", err)
 	}
-	return wire.AppendDomainRecord(list, record)
+	return out, nil
 }
+
+var zeros [wire.MaxRecordSignature]byte
+
+// recordMessageLen is room for what is signed of a record and for its digest,
+// where the SLS's id is not long.
+const recordMessageLen = 192
 
 // SignAppended signs the record that this AS has appended unsigned
 // (Config.OwnLater) to a list that was received octets long. A list to which
@@ -128,36 +138,56 @@ func schemeOf(key crypto.PublicKey) (scheme, error) {
 	return scheme{}, fmt.Errorf("a key of type %T cannot sign DOMAIN-RECORDS, want Ed25519, ECDSA on P-256, P-384 or P-521, or RSA of 2048 to 4096 bits", key)
 }
 
-// digest is what a signature is made over.
+// digest is what a signature is made over; it may use what is left of message's
+// capacity.
 func (s scheme) digest(message []byte) []byte {
+	n := len(message)
 	switch s.hash {
 	case crypto.SHA256:
 		sum := sha256.Sum256(message)
-		return sum[:]
+		return append(message, sum[:]...)[n:]
 	case crypto.SHA384:
 		sum := sha512.Sum384(message)
-		return sum[:]
+		return append(message, sum[:]...)[n:]
 	case crypto.SHA512:
 		sum := sha512.Sum512(message)
-		return sum[:]
+		return append(message, sum[:]...)[n:]
 	}
 	return message
 }
 
-// sign needs no randomness: ECDSA is deterministic (RFC 6979) without.
-func (s scheme) sign(key crypto.Signer, message []byte) ([]byte, error) {
+// sign writes a signature of s.length octets to out. It needs no randomness: ECDSA
+// is deterministic (RFC 6979) without.
+func (s scheme) sign(out []byte, key crypto.Signer, message []byte) error {
 	b, err := key.Sign(nil, s.digest(message), s.hash)
-	if _, isECDSA := key.Public().(*ecdsa.PublicKey); err != nil || !isECDSA {
-		return b, err
+	if err != nil {
+		return err
 	}
-	var v struct{ R, S *big.Int }
-	if _, err := asn1.Unmarshal(b, &v); err != nil {
-		return nil, err
+	if _, isECDSA := key.Public().(*ecdsa.PublicKey); isECDSA {
+		return s.fixed(out, b)
 	}
-	b = make([]byte, s.length)
-	v.R.FillBytes(b[:s.length/2])
-	v.S.FillBytes(b[s.length/2:])
-	return b, nil
+	if len(b) != s.length {
+		return fmt.Errorf("a signature of %d octets, want %d", len(b), s.length)
+	}
+	copy(out, b)
+	return nil
+}
+
+// fixed writes the r and s of an ECDSA signature, which is in DER, each as half of
+// out.
+func (s scheme) fixed(out, der []byte) error {
+	in := cryptobyte.String(der)
+	var seq cryptobyte.String
+	var r, t []byte
+	half := s.length / 2
+	if !in.ReadASN1(&seq, asn1.SEQUENCE) || !in.Empty() || !seq.ReadASN1Integer(&r) || !seq.ReadASN1Integer(&t) || !seq.Empty() ||
+		len(r) > half || len(t) > half {
+		return fmt.Errorf("an ECDSA signature that is not r and s of at most %d octets", half)
+	}
+	clear(out)
+	copy(out[half-len(r):half], r)
+	copy(out[s.length-len(t):], t)
+	return nil
 }
 
 func (s scheme) verify(key crypto.PublicKey, message, signature []byte) bool {

@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"io"
 	"slices"
 	"testing"
 
@@ -354,5 +355,47 @@ func BenchmarkSignRecord(b *testing.B) {
 		if _, err := SignRecord(list[:len(list):len(list)], wire.DomainRecord{AS: 65002}, recordSID, 9, with); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// answersWith is a signer of P-256 that gives the same answer to everything.
+type answersWith struct {
+	crypto.Signer
+	answer []byte
+}
+
+func (a answersWith) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { return a.answer, nil }
+
+// What a key's owner (a PKCS #11 module, say) gives us is not trusted to be a
+// signature, and the list is as before where it is none.
+func TestSignersThatAnswerNonsense(t *testing.T) {
+	key := ecdsaKey(t, elliptic.P256())
+	der := func(r, s []byte) []byte {
+		b := append([]byte{2, byte(len(r))}, r...)
+		b = append(append(b, 2, byte(len(s))), s...)
+		return append([]byte{0x30, byte(len(b))}, b...)
+	}
+	long := append([]byte{1}, make([]byte, 32)...)
+	for name, answer := range map[string][]byte{
+		"nothing": nil, "no sequence": {2, 1, 1}, "one number": {0x30, 3, 2, 1, 1}, "negative": der([]byte{0x80}, []byte{1}),
+		"too long": der(long, []byte{1}), "more": append(der([]byte{1}, []byte{2}), 0),
+	} {
+		got, err := SignRecord([]byte{}, wire.DomainRecord{AS: 65001}, recordSID, 9, &RecordSigner{KeyID: 1, Key: answersWith{key, answer}})
+		if err == nil || len(got) != 0 {
+			t.Errorf("%s: %x, %v", name, got, err)
+		}
+	}
+	list, err := SignRecord(nil, wire.DomainRecord{AS: 65001}, recordSID, 9, &RecordSigner{KeyID: 1, Key: answersWith{key, der([]byte{1}, []byte{2})}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := make([]byte, 64)
+	want[31], want[63] = 1, 2
+	if got := list[len(list)-64:]; !bytes.Equal(got, want) {
+		t.Errorf("short numbers: %x, want %x", got, want)
+	}
+	ed := answersWith{recordKey(65001), []byte{1, 2, 3, 4}}
+	if _, err := SignRecord(nil, wire.DomainRecord{AS: 65001}, recordSID, 9, &RecordSigner{KeyID: 1, Key: ed}); err == nil {
+		t.Error("an Ed25519 signature of four octets")
 	}
 }

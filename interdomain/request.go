@@ -476,7 +476,7 @@ func records(msg *nslpwire.Message) []nslpwire.Object {
 func (m *Machine) appendRecord(list []nslpwire.Object, sid wire.SID, a *attempt, r nslpwire.DomainRecord) []nslpwire.Object {
 	var b []byte
 	if len(list) > 0 {
-		b = append(make([]byte, 0, len(list[0].Value)+160), list[0].Value...)
+		b = slices.Clip(list[0].Value) // appending makes a copy
 	}
 	var err error
 	if m.cfg.Records != nil && a.hasRII && !(m.cfg.OwnLater && a.upstream == 0) {

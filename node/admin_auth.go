@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
@@ -87,8 +87,8 @@ func (peerCred) AuthType() string { return "unix-peer-credentials" }
 func (a *adminAccess) identify(p *peer.Peer) adminCaller {
 	switch info := p.AuthInfo.(type) {
 	case peerCred:
-		role := a.users[info.uid]
-		for _, gid := range append(slices.Clone(info.groups), info.gid) {
+		role := max(a.users[info.uid], a.groups[info.gid])
+		for _, gid := range info.groups {
 			role = max(role, a.groups[gid])
 		}
 		return adminCaller{name: fmt.Sprintf("uid %d, gid %d", info.uid, info.gid), role: role, grant: "admin.allow"}
@@ -141,7 +141,7 @@ func (a *Admin) intercept(ctx context.Context, req any, info *grpc.UnaryServerIn
 			resp, err = nil, status.Errorf(codes.Internal, "%s: an error in qned itself, see its log", method)
 		}
 		err = toStatus(err)
-		if need == RoleOperate {
+		if need == RoleOperate && a.log.Enabled(ctx, slog.LevelInfo) {
 			a.log.Info("admin call", "who", who.name, "method", method, "code", status.Code(err).String(), "took", time.Since(start))
 		}
 	}()

@@ -167,6 +167,7 @@ func (b *recordBook) domains(now time.Time, sid wire.SID, r *qosnslp.Result, che
 		if err != nil {
 			return nil, err
 		}
+		all = slices.Grow(all, len(recs))
 		for i := range recs {
 			d := apiDomain(&recs[i])
 			switch {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/interqos/interqos/internal/tlv"
 )
@@ -105,6 +106,21 @@ func SplitDomainRecords(b []byte) ([][]byte, error) {
 	return out, nil
 }
 
+// LastDomainRecord returns the last record of the value of a DOMAIN-RECORDS object
+// as it stands on the wire; nil where there is none.
+func LastDomainRecord(b []byte) ([]byte, error) {
+	var last []byte
+	n := 0
+	for r := tlv.NewReader(b); r.Len() > 0; n++ {
+		x, err := nextRecord(&r, n)
+		if err != nil {
+			return nil, err
+		}
+		last = x
+	}
+	return last, nil
+}
+
 func nextRecord(r *tlv.Reader, before int) ([]byte, error) {
 	if before == MaxDomainRecords {
 		return nil, fmt.Errorf("more than %d records: %w", MaxDomainRecords, ErrRecordsFull)
@@ -129,6 +145,9 @@ func ParseDomainRecords(b []byte) ([]DomainRecord, error) {
 		x, err := nextRecord(&r, len(out))
 		if err != nil {
 			return nil, err
+		}
+		if out == nil { // the others will be about as long
+			out = make([]DomainRecord, 0, min(1+r.Len()/len(x), MaxDomainRecords))
 		}
 		rec, err := parseRecord(x)
 		if err != nil {
@@ -178,11 +197,10 @@ func (d *DomainRecord) check() error {
 	return nil
 }
 
-// AppendUnsigned appends the record up to its key id, with the length that it
-// has together with a signature of signature octets: what is signed of it.
-func (d *DomainRecord) AppendUnsigned(b []byte, signature int) []byte {
+// appendUnsigned appends the record up to its key id: what is signed of it.
+func (d *DomainRecord) appendUnsigned(b []byte) []byte {
 	id := (len(d.SLSID) + 3) &^ 3
-	b = tlv.AppendU16(b, uint16((recordFixedLen+id+4+signature)/4))
+	b = tlv.AppendU16(b, uint16((recordFixedLen+id+4+len(d.Signature))/4))
 	b = append(b, byte(d.Verdict), d.Flags)
 	b = tlv.AppendU32(b, d.AS)
 	b = append(b, byte(d.Class)<<4, d.Code)
@@ -211,6 +229,6 @@ func AppendDomainRecord(list []byte, d DomainRecord) ([]byte, error) {
 	if records == MaxDomainRecords || len(list)+size > MaxValueLen {
 		return list, fmt.Errorf("%d records, %d octets: %w", records, len(list), ErrRecordsFull)
 	}
-	list = d.AppendUnsigned(list, len(d.Signature))
+	list = d.appendUnsigned(slices.Grow(list, size))
 	return append(list, d.Signature...), nil
 }

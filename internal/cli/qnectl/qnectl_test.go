@@ -239,6 +239,7 @@ func TestReserve(t *testing.T) {
 	want = &api.ReserveRequest{
 		SessionId: sid, Source: "10.1.0.10", Destination: "10.3.0.10", Protocol: 17, SourcePort: 4000, DestinationPort: 5001, Class: "EF",
 		Rate: 30e6, Peak: 45e6, Burst: 65536, MinRate: 10e6, Priority: 3, Timeout: durationpb.New(5 * time.Second),
+		CheckRecords: true,
 	}
 	if !proto.Equal(ases[0].asked, want) {
 		t.Errorf("asked for %v, want %v", ases[0].asked, want)
