@@ -218,7 +218,7 @@ func TestReserve(t *testing.T) {
 	ases := three()
 	sockets, peers := serve(t, ases)
 	golden(t, "reserve.txt", sockets[0], 0, basic...)
-	want := &api.ReserveRequest{Source: "10.1.0.10", Destination: "10.3.0.10", Protocol: 17, DestinationPort: 5001, Class: "EF", Rate: 20e6}
+	want := &api.ReserveRequest{Source: "10.1.0.10", Destination: "10.3.0.10", Protocol: 17, DestinationPort: 5001, Class: "EF", Rate: 20e6, CheckRecords: true}
 	if !proto.Equal(ases[0].asked, want) {
 		t.Errorf("asked for %v, want %v", ases[0].asked, want)
 	}
