@@ -84,6 +84,15 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// RFC 5971 §A.3.1: a method has a name, one that is not known its number.
+func TestMRMNames(t *testing.T) {
+	for m, want := range map[MRM]string{PathCoupled: "Path-Coupled", LooseEnd: "Loose-End", OffPath: "Off-Path", 99: "MRM 99"} {
+		if got := m.String(); got != want {
+			t.Errorf("%d: %q, want %q", m, got, want)
+		}
+	}
+}
+
 // RFC 5971 §A.4.2: every AI-Type has a format of its own.
 func TestAdditionalInfoRefusesWhatItIsNot(t *testing.T) {
 	length := MessageLengthInfo(7)
