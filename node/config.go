@@ -130,6 +130,11 @@ type NSLPConfig struct {
 	HoldTimeout            time.Duration
 	MaxSessions            int
 	Summary                int // sessions in one refresh at most; 1: each has its own
+	// AckEvery has each so-manieth refresh acknowledged; 0: none.
+	AckEvery int
+	// PeerRequests and PeerAnswers are qosnslp.Limits of all shards together;
+	// 0: the default.
+	PeerRequests, PeerAnswers int
 }
 
 // BGPConfig is the embedded BGP speaker.

@@ -88,7 +88,7 @@ func newQNE(cfg *Config, p qneParts) (qne, error) {
 	}
 	// RFC 5971 §5.3.3: "A single rate limiter applies to all traffic"; each shard
 	// has its part of it. 0 stays: GIST's default.
-	dmode := (cfg.GIST.Limits.DModePerSecond + max(p.shards, 1) - 1) / max(p.shards, 1)
+	dmode := share(cfg.GIST.Limits.DModePerSecond, p.shards)
 	machine, err := gist.New(gist.Config{
 		// New at every start, and different in each shard (RFC 5971 §4.4.3).
 		Identity: fmt.Appendf(nil, "AS%d/%d/%x", cfg.AS, p.index, nonce),
@@ -123,10 +123,17 @@ func newQNE(cfg *Config, p qneParts) (qne, error) {
 			Epoch: p.epoch, Rand: p.random, ErrorSource: nslpwire.SourceAddr(cfg.GIST.Address),
 			RefreshPeriod: cfg.NSLP.RefreshPeriod, RequestRetry: cfg.NSLP.RequestRetry,
 			RetryMax: cfg.NSLP.RetryMax, HoldTimeout: cfg.NSLP.HoldTimeout, MaxSessions: cfg.NSLP.MaxSessions,
-			Summary: cfg.NSLP.Summary,
+			Summary: cfg.NSLP.Summary, AckEvery: cfg.NSLP.AckEvery,
+			Limits: qosnslp.Limits{Requests: share(cfg.NSLP.PeerRequests, p.shards), Answers: share(cfg.NSLP.PeerAnswers, p.shards)},
 		}),
 		domain: interdomain.New(interdomain.Config{AS: cfg.AS, Borders: borders(cfg), Routes: p.routes, Records: signer, OwnLater: true, Path: cfg.Path}),
 	}, nil
+}
+
+// share is a shard's part of a rate, rounded up; 0 stays 0.
+func share(rate, shards int) int {
+	shards = max(shards, 1)
+	return (rate + shards - 1) / shards
 }
 
 // queryRoute says how the Query for an MRI leaves: to the egress edge that

@@ -337,6 +337,8 @@ type Config struct {
 	// (RFC 5974 §4.8): what has the PROXY flag goes no further, and it is the
 	// QNR, or for a QUERY with RESERVE-INIT the QNI.
 	Proxy bool
+	// Limits bound what one peer can make this node send.
+	Limits Limits
 	// AckEvery asks the next peer to acknowledge each so-manieth refresh of a
 	// session, or of a list (ACK-REQ, RFC 5974 §5.1.1): at most 255. 0: none.
 	AckEvery int

@@ -20,7 +20,7 @@ type middle struct {
 
 func newMiddle(t testing.TB) *middle {
 	seed := uint64(1)
-	return &middle{t: t, now: start, m: New(Config{Epoch: 1, Rand: func() uint64 {
+	return &middle{t: t, now: start, m: New(Config{Epoch: 1, Limits: Limits{-1, -1}, Rand: func() uint64 {
 		seed = seed*6364136223846793005 + 1442695040888963407
 		return seed
 	}})}

@@ -30,6 +30,8 @@ type Stats struct {
 	Responses, StrayResponses uint64 // sent; received without a match
 	Tears                     uint64 // sent
 	Notifies, Notified        uint64 // NOTIFYs sent; received
+	LimitedRequests           uint64 // of a peer above its limit, dropped
+	LimitedAnswers            uint64 // to a peer above its limit, not sent
 	Unacknowledged            uint64 // refreshes with ACK-REQ that had no answer
 	Preempted                 uint64 // sessions ended here in favour of others
 	Expired, Restored         uint64 // sessions

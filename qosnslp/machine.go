@@ -56,6 +56,10 @@ type Machine struct {
 	rsns         []uint32
 	scratch      wire.Message // the one that came last
 	stats        Stats
+	buckets      map[Peer]*buckets
+	lastPeer     Peer // whose lastBuckets are
+	lastBuckets  *buckets
+	sweepAt      instant
 }
 
 // New makes a machine. It panics if there is no Rand: without it RIIs are not
@@ -88,6 +92,12 @@ func New(cfg Config) *Machine {
 	}
 	cfg.Summary = min(cfg.Summary, MaxSummary)
 	cfg.AckEvery = min(cfg.AckEvery, 255)
+	if cfg.Limits.Requests == 0 {
+		cfg.Limits.Requests = DefaultPeerRequests
+	}
+	if cfg.Limits.Answers == 0 {
+		cfg.Limits.Answers = DefaultPeerAnswers
+	}
 	cfg.RefreshPeriod = min(max(cfg.RefreshPeriod, minPeriod), maxPeriod)
 	return &Machine{
 		cfg:      cfg,
@@ -101,6 +111,7 @@ func New(cfg Config) *Machine {
 		triggers: make(map[messageID]*trigger),
 		asked:    make(map[uint64]*query),
 		open:     make(map[towards][]*batch),
+		buckets:  make(map[Peer]*buckets),
 		tears:    make(map[towards][]queuedTear),
 	}
 }

@@ -29,6 +29,9 @@ func (m *Machine) received(r *Received) {
 		m.note("other-nslpid", r.SID, r.Peer, "NSLPID %d, the session has %d upstream", r.NSLPID, s.nslpid)
 		return
 	}
+	if !m.admits(r, msg) {
+		return
+	}
 	switch msg.Type {
 	case wire.Reserve:
 		m.reserve(r, msg)

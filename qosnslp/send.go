@@ -200,6 +200,9 @@ func (m *Machine) respond(id gistwire.NSLPID, sid gistwire.SID, r reply) []byte 
 
 // respondTo answers a RESERVE or QUERY on which no state is kept.
 func (m *Machine) respondTo(r *Received, msg *wire.Message, info wire.InfoSpec) {
+	if !m.mayAnswer(r) {
+		return
+	}
 	to := side{mri: r.MRI, peer: r.Peer}
 	if s := m.sessions[r.SID]; s != nil && s.upstreamPeer() != r.Peer {
 		to.sii = r.SII // not the current peer: it needs explicit routing

@@ -261,6 +261,9 @@ func (m *Machine) summary(r *Received, msg *wire.Message) {
 		}
 		m.stats.ListErrors += uint64(len(sids))
 		m.note("list-refused", r.SID, r.Peer, "%d of %d listed sessions: %s", len(sids), len(msg.SessionIDs), wire.CodeText(wire.ClassInformational, code))
+		if !m.mayAnswer(r) {
+			return
+		}
 		m.respond(r.NSLPID, r.SID, reply{to: side{mri: r.MRI, peer: r.Peer}, rsn: msg.RSN, hasRSN: true,
 			info: m.own(wire.ClassInformational, code), sids: sids, rsns: rsns, epoch: msg.RSNs.Epoch})
 	}
