@@ -3,10 +3,13 @@ package node
 import (
 	"bytes"
 	"fmt"
+	"iter"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -42,6 +45,11 @@ type simWorld struct {
 	as   []*simAS
 	app  map[wire.SID]*simSession
 	next uint16 // last SID given out
+
+	slsTexts simTexts
+	// transit is the place of the AS by which AS65001 and AS65003 reach each other,
+	// where there are two; 0: the ASs are a chain.
+	transit int
 
 	// certs are the certificates that TLS finds at each address.
 	certs map[netip.Addr]*gist.Certificate
@@ -93,29 +101,69 @@ type simProc struct {
 
 func newSimWorld(t testing.TB, seed uint64, change ...func(*Config)) *simWorld {
 	t.Helper()
+	w := newSimWorldOf(t, seed)
+	w.slsTexts = labTexts(t, "sls", "as65001-as65002", "as65002-as65003")
+	for name, text := range labTexts(t, "config", "as65001", "as65002", "as65003").sorted() {
+		w.add(name, text, change...)
+	}
+	w.start()
+	return w
+}
+
+// newSimWorldOf is the world without any AS.
+func newSimWorldOf(t testing.TB, seed uint64) *simWorld {
 	w := &simWorld{t: t, seed: seed, net: simnet.New(seed, simStart), rng: rand.New(rand.NewPCG(seed, 7)),
 		app: make(map[wire.SID]*simSession), traceMax: 600, certs: make(map[netip.Addr]*gist.Certificate)}
 	w.net.Default = simnet.Link{Delay: time.Millisecond}
 	w.net.Tap = w.tap
-	for i, name := range []string{"as65001", "as65002", "as65003"} {
-		file := filepath.Join(labDir, "config", name+".yaml")
+	return w
+}
+
+// simTexts are files by their names.
+type simTexts map[string]string
+
+func (x simTexts) sorted() iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for _, name := range slices.Sorted(maps.Keys(x)) {
+			if !yield(name, x[name]) {
+				return
+			}
+		}
+	}
+}
+
+func labTexts(t testing.TB, folder string, names ...string) simTexts {
+	t.Helper()
+	texts := make(simTexts)
+	for _, name := range names {
+		file := filepath.Join(labDir, folder, name+".yaml")
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		cfg, err := Parse(file, text) // certificates are the simulation's own
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range change {
-			f(cfg)
-		}
-		a := &simAS{w: w, cfg: cfg, notes: make(map[string]int), last: make(map[string]string), surviving: true}
-		a.disk = &simStore{as: a, records: make(map[sls.ID][]byte)}
-		a.routes = simRoutes{as: a, index: i}
-		w.as = append(w.as, a)
-		w.certs[cfg.GIST.Address] = simCertificate(cfg.AS, cfg.GIST.Address)
+		texts[file] = string(text)
 	}
+	return texts
+}
+
+// add makes an AS of its configuration.
+func (w *simWorld) add(file, text string, change ...func(*Config)) {
+	w.t.Helper()
+	cfg, err := Parse(file, []byte(text)) // certificates are the simulation's own
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, f := range change {
+		f(cfg)
+	}
+	a := &simAS{w: w, cfg: cfg, notes: make(map[string]int), last: make(map[string]string), surviving: true}
+	a.disk = &simStore{as: a, records: make(map[sls.ID][]byte)}
+	a.routes = simRoutes{as: a, index: len(w.as)}
+	w.as = append(w.as, a)
+	w.certs[cfg.GIST.Address] = simCertificate(cfg.AS, cfg.GIST.Address)
+}
+
+func (w *simWorld) start() {
 	for _, a := range w.as {
 		a.attach()
 		a.device = &simDriver{as: a, real: a.newDriver()}
@@ -123,7 +171,6 @@ func newSimWorld(t testing.TB, seed uint64, change ...func(*Config)) *simWorld {
 		a.boot()
 	}
 	w.net.Run(time.Millisecond) // until the drivers are reconciled
-	return w
 }
 
 func simCertificate(as uint32, address netip.Addr) *gist.Certificate {
@@ -132,16 +179,8 @@ func simCertificate(as uint32, address netip.Addr) *gist.Certificate {
 
 // loadSLS gives the AS the SLSs that it is a party of.
 func (a *simAS) loadSLS() {
-	files, err := filepath.Glob(filepath.Join(labDir, "sls", "*.yaml"))
-	if err != nil || len(files) == 0 {
-		a.w.t.Fatalf("no SLS files: %v", err)
-	}
-	for _, f := range files {
-		text, err := os.ReadFile(f)
-		if err != nil {
-			a.w.t.Fatal(err)
-		}
-		list, err := sls.Parse(f, text)
+	for f, text := range a.w.slsTexts.sorted() {
+		list, err := sls.Parse(f, []byte(text))
 		if err != nil {
 			a.w.t.Fatal(err)
 		}
@@ -482,6 +521,17 @@ func (p *simProc) reconcile(wait time.Duration) {
 	})
 }
 
+// hop is the next AS, by its place, on the way from one to another.
+func (w *simWorld) hop(from, to int) int {
+	if w.transit != 0 { // AS65001 and AS65003 with two between them
+		if from != 1 && from != 3 && to != 1 && to != 3 {
+			return w.transit
+		}
+		return to
+	}
+	return from + 1 - 2*b2i(to < from)
+}
+
 // simRoutes is the routing of a chain of ASs.
 type simRoutes struct {
 	as    *simAS
@@ -501,7 +551,7 @@ func (r simRoutes) Lookup(d netip.Addr) (interdomain.Route, bool) {
 			if a.p != nil && a.now().Before(a.p.started.Add(a.bgpDelay)) {
 				return interdomain.Route{}, false
 			}
-			next := a.w.as[r.index+1-2*b2i(j < r.index)].cfg.AS
+			next := a.w.as[a.w.hop(r.index, j)].cfg.AS
 			for _, e := range a.cfg.Edges {
 				if a.bestPath.IsValid() {
 					return interdomain.Route{NextHop: a.bestPath, NextAS: next}, true

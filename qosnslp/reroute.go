@@ -107,7 +107,9 @@ func (m *Machine) downNotified(s *session, n *gist.NetworkNotification) {
 	switch {
 	case n.Type == gist.CommunicationFailure, n.Type == gist.RouteDeletion: // the addition follows
 	case n.Type == gist.RoutingStatusChange && n.Status == gist.Bad:
-		m.reroute(s, false) // perhaps the layer above knows of another way
+		if s.txn == nil || s.txn.kind != reroute {
+			m.reroute(s, false) // perhaps the layer above knows of another way
+		}
 	default:
 		m.reroute(s, other)
 	}
@@ -381,6 +383,7 @@ func (m *Machine) rerouteRefused(s *session, t *txn, v *Verdict) {
 		return
 	}
 	m.stats.RerouteRefused++
+	m.forgetNew(s, t)
 	w := s.moving()
 	w.pinned = t.sent && t.down.mri != s.down.mri || w.pinned
 	w.retryAt = m.after(lifetime(m.ownPeriod()))

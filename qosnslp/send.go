@@ -149,9 +149,14 @@ func (m *Machine) tearNew(s *session, t *txn) {
 	case elsewhere && s.hasDown() && (t.kind == modify || t.kind == reroute):
 		t.torn = true
 		m.sendTear(s, t.down.byState(), t.also, 0, false)
-		if t.down.mri != s.down.mri {
-			m.do(Forget{gist.SetStateLifetime{NSLPID: t.down.at(s.nslpid), SID: s.sid, MRI: t.down.mri}})
-		}
+		m.forgetNew(s, t)
+	}
+}
+
+// forgetNew tells GIST that nothing goes by a new path that came to nothing.
+func (m *Machine) forgetNew(s *session, t *txn) {
+	if t.sent && s.hasDown() && t.down.mri != s.down.mri {
+		m.do(Forget{gist.SetStateLifetime{NSLPID: t.down.at(s.nslpid), SID: s.sid, MRI: t.down.mri}})
 	}
 }
 

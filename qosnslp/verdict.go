@@ -249,6 +249,7 @@ func (m *Machine) refused(s *session, t *txn, v *Verdict) {
 	if t.kind == modify {
 		// Hops that saw the refused RSN get the old QSPEC under a new one.
 		s.needSync = t.sent
+		m.forgetNew(s, t)
 		m.done(s)
 		return
 	}
