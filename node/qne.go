@@ -256,6 +256,9 @@ func (q *qne) step(now time.Time, ev any) {
 	switch e := ev.(type) {
 	case gist.Event:
 		q.gistDo(now, q.gist.Handle(now, e))
+		if _, ok := ev.(gist.RouteChanged); ok {
+			q.push(qosnslp.RoutesChanged{})
+		}
 	case qosnslp.Event:
 		q.nslpDo(now, q.nslp.Handle(now, e))
 	case *interdomain.Asked:

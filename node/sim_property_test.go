@@ -301,9 +301,9 @@ func (c *chaos) settle() {
 }
 
 // resolve takes what the initiator's AS has for what the application was told.
-func (c *chaos) resolve(s *simSession) {
+func (w *simWorld) resolve(s *simSession) {
 	s.reserved, s.unsure = false, false
-	if i, ok := c.as[0].p.q.domain.Session(s.sid); ok {
+	if i, ok := w.as[0].p.q.domain.Session(s.sid); ok {
 		s.reserved, s.rate = true, i.Rate
 	}
 }

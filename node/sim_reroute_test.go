@@ -1,11 +1,13 @@
 package node
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/interqos/interqos/gist"
+	"github.com/interqos/interqos/internal/simnet"
 	"github.com/interqos/interqos/intradomain"
 	"github.com/interqos/interqos/qosnslp"
 	nslpwire "github.com/interqos/interqos/qosnslp/wire"
@@ -163,4 +165,63 @@ func TestSimRerouteRefused(t *testing.T) {
 	refuse = false
 	w.net.Run(5 * time.Minute)
 	w.mustAgree()
+}
+
+// Paths that change under requests, over a network that loses, doubles and
+// reorders, with restarts: afterwards each AS on the path has what the initiator
+// was told, those beside it nothing, and no SLS was ever oversold.
+// interdomain-qosm §6, RFC 5974 §5.2.5
+func TestSimRerouteProperty(t *testing.T) {
+	runs := uint64(40)
+	if testing.Short() {
+		runs = 8
+	}
+	moved, refused := uint64(0), uint64(0)
+	for seed := range runs {
+		w := newSimDiamond(t, seed)
+		w.net.Default = simnet.Link{Delay: time.Millisecond, Loss: 0.1 * float64(seed%3), Duplicate: 0.1 * float64(seed%2), Jitter: time.Duration(seed%4) * 10 * time.Millisecond}
+		slow := func() time.Duration { return time.Duration(w.rng.IntN(1+int(seed%5)*200)) * time.Millisecond }
+		for _, a := range w.as {
+			a.disk.delay, a.device.delay = slow, slow
+		}
+		var all []*simSession
+		for range 3 {
+			all = append(all, w.session())
+		}
+		for range 12 {
+			s := all[w.rng.IntN(len(all))]
+			switch step := w.rng.IntN(10); {
+			case s.pending != "":
+			case step < 4:
+				w.reserve(s, mbit(1+uint64(w.rng.IntN(12))), 0)
+			case step < 8:
+				w.turn(4 - w.transit)
+			case step == 8 && s.reserved:
+				w.release(s)
+				all[slices.Index(all, s)] = w.session() // a SID is not used again
+			case step == 9 && seed%2 == 0:
+				w.as[w.rng.IntN(4)].restart(time.Duration(w.rng.IntN(20))*time.Second, w.rng.IntN(2) == 0)
+				w.net.Run(30 * time.Second)
+			}
+			w.net.Run(time.Duration(1+w.rng.IntN(5000)) * time.Millisecond * time.Duration(1+9*w.rng.IntN(2)))
+		}
+		w.net.Default = simnet.Link{Delay: time.Millisecond}
+		w.net.Run(time.Minute)
+		w.turn(w.transit)
+		w.net.Run(5 * simLifetime)
+		for _, s := range w.app {
+			if s.unsure {
+				w.resolve(s)
+			}
+		}
+		w.mustAgreeWithin(20 * time.Minute)
+		w.net.Run(20 * time.Minute)
+		w.mustAgree()
+		st := w.as[0].p.q.nslp.Stats()
+		moved, refused = moved+st.Rerouted, refused+st.RerouteRefused
+	}
+	t.Logf("%d moves, %d refused", moved, refused)
+	if moved < 2*runs {
+		t.Errorf("%d moves in %d runs", moved, runs)
+	}
 }

@@ -152,6 +152,7 @@ func FuzzMachine(f *testing.F) {
 				step(v)
 			case 10:
 				step(Rerouted{SID: s})
+				step(RoutesChanged{})
 			case 11:
 				what, mri := in.next(), hop(2)
 				switch what >> 6 {
@@ -209,7 +210,7 @@ func FuzzMachine(f *testing.F) {
 				}
 			}
 		}
-		if len(m.sessions)+len(m.tombs)+len(m.tickets)+len(m.timers.h)+len(m.open)+len(m.queries)+len(m.asked)+len(m.paths)+len(m.binders)+len(m.waiting)+len(m.triggers)+m.queryCount != 0 {
+		if len(m.sessions)+len(m.tombs)+len(m.tickets)+len(m.timers.h)+len(m.open)+len(m.queries)+len(m.asked)+len(m.paths)+len(m.binders)+len(m.waiting)+len(m.triggers)+len(m.pinned)+m.queryCount != 0 {
 			t.Fatalf("left: %+v, %d timers", m.Stats(), len(m.timers.h))
 		}
 	})

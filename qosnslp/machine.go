@@ -47,6 +47,7 @@ type Machine struct {
 	timers       timers
 	binders      map[gistwire.SID]map[*session]bool // by the SID that they are bound to
 	endedSIDs    []gistwire.SID
+	pinned       map[*session]bool    // see move
 	open         map[towards][]*batch // those with room
 	tears        map[towards][]queuedTear
 	tearsTo      []towards // in the order in which they are to be sent
@@ -113,6 +114,7 @@ func New(cfg Config) *Machine {
 		open:     make(map[towards][]*batch),
 		buckets:  make(map[Peer]*buckets),
 		tears:    make(map[towards][]queuedTear),
+		pinned:   make(map[*session]bool),
 	}
 }
 
@@ -147,6 +149,8 @@ func (m *Machine) Handle(now time.Time, ev Event) []Action {
 		m.preempt(&ev)
 	case Rerouted:
 		m.rerouteAsked(ev.SID)
+	case RoutesChanged:
+		m.routesChanged()
 	case Invite:
 		m.invite(&ev)
 	case Query:
@@ -314,6 +318,7 @@ func (m *Machine) enter(s *session, state sessionState) {
 // nothing if that is nil.
 func (m *Machine) remove(s *session, t *tombstone) {
 	m.closeTicket(s)
+	delete(m.pinned, s)
 	m.dropPath(s.sid)
 	m.unbind(s)
 	m.delist(s)

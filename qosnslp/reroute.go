@@ -1,6 +1,7 @@
 package qosnslp
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/interqos/interqos/gist"
@@ -53,6 +54,7 @@ type move struct {
 	// The last time that downstream, and that upstream, became another.
 	moved, arrivedAt instant
 	retryAt          instant // the new path refused: it is asked again
+	backoff          uint8   // so many times it could not be reached
 	notified         instant // upstream was told of a possible change there
 	tearing          uint64  // handle of the last TEAR by SII
 	torn             side    // where that went
@@ -124,11 +126,6 @@ func (m *Machine) reroute(s *session, toNew bool) {
 		return
 	}
 	switch {
-	case s.txn != nil && (s.txn.kind == syncing || s.txn.kind == reroute) && !toNew:
-		if s.txn.kind == reroute {
-			s.moving().again = true
-		}
-		return
 	case s.txn != nil || len(m.tickets) >= m.cfg.MaxQuestions:
 		v := s.moving()
 		v.again, v.toNew = true, v.toNew || toNew
@@ -385,8 +382,17 @@ func (m *Machine) rerouteRefused(s *session, t *txn, v *Verdict) {
 	m.stats.RerouteRefused++
 	m.forgetNew(s, t)
 	w := s.moving()
-	w.pinned = t.sent && t.down.mri != s.down.mri || w.pinned
-	w.retryAt = m.after(lifetime(m.ownPeriod()))
+	if w.pinned = w.pinned || t.sent && t.down.mri != s.down.mri; w.pinned {
+		m.pinned[s] = true
+	}
+	// A refusal is not to be had otherwise by asking often; who cannot be reached
+	// may be off the path again already.
+	wait := lifetime(m.ownPeriod())
+	if t.sent && t.resp == nil {
+		wait = min(wait, m.cfg.RequestRetry<<min(w.backoff, 16))
+		w.backoff++
+	}
+	w.retryAt = m.after(wait)
 	info := t.info
 	m.note("reroute-refused", s.sid, t.down.peer, "%v; the reservation towards %d stays", info, s.down.peer)
 	var passed []wire.Object
@@ -407,7 +413,16 @@ func (m *Machine) rerouteRefused(s *session, t *txn, v *Verdict) {
 // unpin: the way is the one that it should be.
 func (m *Machine) unpin(s *session) {
 	if v := s.move; v != nil {
-		v.pinned, v.retryAt = false, 0
+		v.pinned, v.retryAt, v.backoff = false, 0, 0
+		delete(m.pinned, s)
+	}
+}
+
+// routesChanged asks anew about the sessions whose new path has refused: GIST has
+// no routing state for them that it could tell of.
+func (m *Machine) routesChanged() {
+	for _, s := range slices.SortedFunc(maps.Keys(m.pinned), func(a, b *session) int { return slices.Compare(a.sid[:], b.sid[:]) }) {
+		m.reroute(s, false)
 	}
 }
 
@@ -426,6 +441,11 @@ func (s *session) current() side {
 type Rerouted struct{ SID gistwire.SID }
 
 func (Rerouted) nslpEvent() {}
+
+// RoutesChanged is Rerouted of all sessions whose new path has refused.
+type RoutesChanged struct{}
+
+func (RoutesChanged) nslpEvent() {}
 
 func (m *Machine) rerouteAsked(sid gistwire.SID) {
 	s := m.sessions[sid]

@@ -72,6 +72,8 @@ func (m *Machine) admitVerdict(s *session, t *txn, v *Verdict) {
 	}
 	if s.hasDown() && (s.down.mri != t.down.mri || s.down.peer != t.down.peer) {
 		m.note("route-change", s.sid, t.down.peer, "the next peer was %d", s.down.peer)
+	} else {
+		m.unpin(s)
 	}
 	m.sendReserve(s, t)
 }
