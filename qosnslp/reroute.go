@@ -125,10 +125,13 @@ func (m *Machine) reroute(s *session, toNew bool) {
 	if !s.hasDown() || s.up.mri.Upstream {
 		return
 	}
-	switch {
-	case s.txn != nil || len(m.tickets) >= m.cfg.MaxQuestions:
+	if full := len(m.tickets) >= m.cfg.MaxQuestions; s.txn != nil || full {
 		v := s.moving()
 		v.again, v.toNew = true, v.toNew || toNew
+		if full {
+			v.retryAt = m.after(m.cfg.RequestRetry)
+			m.arm(s)
+		}
 		return
 	}
 	if v := s.move; v != nil {
@@ -136,9 +139,8 @@ func (m *Machine) reroute(s *session, toNew bool) {
 		toNew = toNew || v.toNew
 		v.toNew = false
 	}
-	s.takeRSN() // for the TEAR down the old path
 	t := &txn{kind: reroute, phase: waitAdmit, made: true, quiet: true, rii: m.newRII(), hasRII: true,
-		rsn: s.takeRSN(), upRSN: s.upRSN, upPeriod: s.upPeriod, inSum: s.inSum, up: s.up, down: s.down,
+		rsn: s.takeRSNAfterGap(), upRSN: s.upRSN, upPeriod: s.upPeriod, inSum: s.inSum, up: s.up, down: s.down,
 		qspec: s.qspec, also: s.also, keep: s.keep, toNew: toNew}
 	s.txn = t
 	m.stats.Reroutes++
