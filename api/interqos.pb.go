@@ -368,7 +368,7 @@ func (x TraceEvent_Direction) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TraceEvent_Direction.Descriptor instead.
 func (TraceEvent_Direction) EnumDescriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{37, 0}
+	return file_interqos_proto_rawDescGZIP(), []int{43, 0}
 }
 
 type ReserveRequest struct {
@@ -2179,6 +2179,590 @@ func (*DeleteSLSResponse) Descriptor() ([]byte, []int) {
 	return file_interqos_proto_rawDescGZIP(), []int{22}
 }
 
+type MatchRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Source        string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`           // address or prefix; empty: any
+	Destination   string                 `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"` // address or prefix
+	Class         string                 `protobuf:"bytes,3,opt,name=class,proto3" json:"class,omitempty"`
+	Relative      bool                   `protobuf:"varint,4,opt,name=relative,proto3" json:"relative,omitempty"` // without a rate
+	Rate          uint64                 `protobuf:"varint,5,opt,name=rate,proto3" json:"rate,omitempty"`
+	MinRate       uint64                 `protobuf:"varint,6,opt,name=min_rate,json=minRate,proto3" json:"min_rate,omitempty"` // 0: all or nothing
+	Peak          uint64                 `protobuf:"varint,7,opt,name=peak,proto3" json:"peak,omitempty"`                      // 0: not told
+	Priority      uint32                 `protobuf:"varint,8,opt,name=priority,proto3" json:"priority,omitempty"`
+	Customer      uint32                 `protobuf:"varint,9,opt,name=customer,proto3" json:"customer,omitempty"`  // AS; 0: any
+	Provider      uint32                 `protobuf:"varint,10,opt,name=provider,proto3" json:"provider,omitempty"` // AS; 0: any
+	Egress        string                 `protobuf:"bytes,11,opt,name=egress,proto3" json:"egress,omitempty"`      // border interface; empty: any
+	Ingress       string                 `protobuf:"bytes,12,opt,name=ingress,proto3" json:"ingress,omitempty"`
+	From          *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=from,proto3" json:"from,omitempty"`    // not there: now
+	Until         *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=until,proto3" json:"until,omitempty"`  // not there: open
+	Limit         uint32                 `protobuf:"varint,15,opt,name=limit,proto3" json:"limit,omitempty"` // of SLSs that do not cover the request; 0: 1000
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MatchRequest) Reset() {
+	*x = MatchRequest{}
+	mi := &file_interqos_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MatchRequest) ProtoMessage() {}
+
+func (x *MatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_interqos_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MatchRequest.ProtoReflect.Descriptor instead.
+func (*MatchRequest) Descriptor() ([]byte, []int) {
+	return file_interqos_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *MatchRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *MatchRequest) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *MatchRequest) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *MatchRequest) GetRelative() bool {
+	if x != nil {
+		return x.Relative
+	}
+	return false
+}
+
+func (x *MatchRequest) GetRate() uint64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *MatchRequest) GetMinRate() uint64 {
+	if x != nil {
+		return x.MinRate
+	}
+	return 0
+}
+
+func (x *MatchRequest) GetPeak() uint64 {
+	if x != nil {
+		return x.Peak
+	}
+	return 0
+}
+
+func (x *MatchRequest) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *MatchRequest) GetCustomer() uint32 {
+	if x != nil {
+		return x.Customer
+	}
+	return 0
+}
+
+func (x *MatchRequest) GetProvider() uint32 {
+	if x != nil {
+		return x.Provider
+	}
+	return 0
+}
+
+func (x *MatchRequest) GetEgress() string {
+	if x != nil {
+		return x.Egress
+	}
+	return ""
+}
+
+func (x *MatchRequest) GetIngress() string {
+	if x != nil {
+		return x.Ingress
+	}
+	return ""
+}
+
+func (x *MatchRequest) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *MatchRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *MatchRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type MatchResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The SLS that would serve the request; empty: none.
+	SlsId string `protobuf:"bytes,1,opt,name=sls_id,json=slsId,proto3" json:"sls_id,omitempty"`
+	Rate  uint64 `protobuf:"varint,2,opt,name=rate,proto3" json:"rate,omitempty"`
+	// Those that cover it, in the order in which they are tried.
+	Covering []*SLSFit `protobuf:"bytes,3,rep,name=covering,proto3" json:"covering,omitempty"`
+	// Those that do not, by id.
+	Others        []*SLSFit `protobuf:"bytes,4,rep,name=others,proto3" json:"others,omitempty"`
+	More          uint64    `protobuf:"varint,5,opt,name=more,proto3" json:"more,omitempty"` // others beyond the limit
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MatchResponse) Reset() {
+	*x = MatchResponse{}
+	mi := &file_interqos_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MatchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MatchResponse) ProtoMessage() {}
+
+func (x *MatchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_interqos_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MatchResponse.ProtoReflect.Descriptor instead.
+func (*MatchResponse) Descriptor() ([]byte, []int) {
+	return file_interqos_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *MatchResponse) GetSlsId() string {
+	if x != nil {
+		return x.SlsId
+	}
+	return ""
+}
+
+func (x *MatchResponse) GetRate() uint64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *MatchResponse) GetCovering() []*SLSFit {
+	if x != nil {
+		return x.Covering
+	}
+	return nil
+}
+
+func (x *MatchResponse) GetOthers() []*SLSFit {
+	if x != nil {
+		return x.Others
+	}
+	return nil
+}
+
+func (x *MatchResponse) GetMore() uint64 {
+	if x != nil {
+		return x.More
+	}
+	return 0
+}
+
+// SLSFit is how an SLS stands to a request.
+type SLSFit struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	SlsId   string                 `protobuf:"bytes,1,opt,name=sls_id,json=slsId,proto3" json:"sls_id,omitempty"`
+	Fits    bool                   `protobuf:"varint,2,opt,name=fits,proto3" json:"fits,omitempty"`
+	Rate    uint64                 `protobuf:"varint,3,opt,name=rate,proto3" json:"rate,omitempty"`       // that it would give
+	Why     string                 `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`          // why it does not fit, or not with all
+	Largest uint64                 `protobuf:"varint,5,opt,name=largest,proto3" json:"largest,omitempty"` // that it has for the times asked for, where not all
+	// When it would have all for as long; not there: not found.
+	Earliest      *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=earliest,proto3" json:"earliest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SLSFit) Reset() {
+	*x = SLSFit{}
+	mi := &file_interqos_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SLSFit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SLSFit) ProtoMessage() {}
+
+func (x *SLSFit) ProtoReflect() protoreflect.Message {
+	mi := &file_interqos_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SLSFit.ProtoReflect.Descriptor instead.
+func (*SLSFit) Descriptor() ([]byte, []int) {
+	return file_interqos_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *SLSFit) GetSlsId() string {
+	if x != nil {
+		return x.SlsId
+	}
+	return ""
+}
+
+func (x *SLSFit) GetFits() bool {
+	if x != nil {
+		return x.Fits
+	}
+	return false
+}
+
+func (x *SLSFit) GetRate() uint64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *SLSFit) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *SLSFit) GetLargest() uint64 {
+	if x != nil {
+		return x.Largest
+	}
+	return 0
+}
+
+func (x *SLSFit) GetEarliest() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Earliest
+	}
+	return nil
+}
+
+type CalendarRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Class         string                 `protobuf:"bytes,2,opt,name=class,proto3" json:"class,omitempty"`   // empty: its only one
+	From          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`     // not there: now
+	Until         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`   // not there: a day after from
+	Rate          uint64                 `protobuf:"varint,5,opt,name=rate,proto3" json:"rate,omitempty"`    // whose earliest start is asked for; 0: none
+	Length        *durationpb.Duration   `protobuf:"bytes,6,opt,name=length,proto3" json:"length,omitempty"` // of the interval for rate; not there: as long as the SLS is available
+	Limit         uint32                 `protobuf:"varint,7,opt,name=limit,proto3" json:"limit,omitempty"`  // of steps; 0: 1000
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CalendarRequest) Reset() {
+	*x = CalendarRequest{}
+	mi := &file_interqos_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CalendarRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CalendarRequest) ProtoMessage() {}
+
+func (x *CalendarRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_interqos_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CalendarRequest.ProtoReflect.Descriptor instead.
+func (*CalendarRequest) Descriptor() ([]byte, []int) {
+	return file_interqos_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *CalendarRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CalendarRequest) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *CalendarRequest) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *CalendarRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *CalendarRequest) GetRate() uint64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *CalendarRequest) GetLength() *durationpb.Duration {
+	if x != nil {
+		return x.Length
+	}
+	return nil
+}
+
+func (x *CalendarRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type CalendarResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	SlsId string                 `protobuf:"bytes,1,opt,name=sls_id,json=slsId,proto3" json:"sls_id,omitempty"`
+	Class string                 `protobuf:"bytes,2,opt,name=class,proto3" json:"class,omitempty"`
+	From  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
+	Until *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
+	// For a new reservation from from until until.
+	Largest uint64 `protobuf:"varint,5,opt,name=largest,proto3" json:"largest,omitempty"`
+	// For rate and length; not there: none found, or not asked for.
+	Earliest      *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=earliest,proto3" json:"earliest,omitempty"`
+	Steps         []*CalendarStep        `protobuf:"bytes,7,rep,name=steps,proto3" json:"steps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CalendarResponse) Reset() {
+	*x = CalendarResponse{}
+	mi := &file_interqos_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CalendarResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CalendarResponse) ProtoMessage() {}
+
+func (x *CalendarResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_interqos_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CalendarResponse.ProtoReflect.Descriptor instead.
+func (*CalendarResponse) Descriptor() ([]byte, []int) {
+	return file_interqos_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *CalendarResponse) GetSlsId() string {
+	if x != nil {
+		return x.SlsId
+	}
+	return ""
+}
+
+func (x *CalendarResponse) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *CalendarResponse) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *CalendarResponse) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *CalendarResponse) GetLargest() uint64 {
+	if x != nil {
+		return x.Largest
+	}
+	return 0
+}
+
+func (x *CalendarResponse) GetEarliest() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Earliest
+	}
+	return nil
+}
+
+func (x *CalendarResponse) GetSteps() []*CalendarStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+// CalendarStep is a stretch of time in which nothing changes.
+type CalendarStep struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	Until         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=until,proto3" json:"until,omitempty"`
+	Committed     uint64                 `protobuf:"varint,3,opt,name=committed,proto3" json:"committed,omitempty"`
+	Held          uint64                 `protobuf:"varint,4,opt,name=held,proto3" json:"held,omitempty"`
+	Capacity      uint64                 `protobuf:"varint,5,opt,name=capacity,proto3" json:"capacity,omitempty"` // 0: the SLS is not available
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CalendarStep) Reset() {
+	*x = CalendarStep{}
+	mi := &file_interqos_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CalendarStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CalendarStep) ProtoMessage() {}
+
+func (x *CalendarStep) ProtoReflect() protoreflect.Message {
+	mi := &file_interqos_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CalendarStep.ProtoReflect.Descriptor instead.
+func (*CalendarStep) Descriptor() ([]byte, []int) {
+	return file_interqos_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *CalendarStep) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *CalendarStep) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *CalendarStep) GetCommitted() uint64 {
+	if x != nil {
+		return x.Committed
+	}
+	return 0
+}
+
+func (x *CalendarStep) GetHeld() uint64 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
+}
+
+func (x *CalendarStep) GetCapacity() uint64 {
+	if x != nil {
+		return x.Capacity
+	}
+	return 0
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2187,7 +2771,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_interqos_proto_msgTypes[23]
+	mi := &file_interqos_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2199,7 +2783,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[23]
+	mi := &file_interqos_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2212,7 +2796,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{23}
+	return file_interqos_proto_rawDescGZIP(), []int{29}
 }
 
 type NodeStatus struct {
@@ -2240,7 +2824,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_interqos_proto_msgTypes[24]
+	mi := &file_interqos_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2252,7 +2836,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[24]
+	mi := &file_interqos_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2265,7 +2849,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{24}
+	return file_interqos_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *NodeStatus) GetAs() uint32 {
@@ -2387,7 +2971,7 @@ type BGPPeer struct {
 
 func (x *BGPPeer) Reset() {
 	*x = BGPPeer{}
-	mi := &file_interqos_proto_msgTypes[25]
+	mi := &file_interqos_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2399,7 +2983,7 @@ func (x *BGPPeer) String() string {
 func (*BGPPeer) ProtoMessage() {}
 
 func (x *BGPPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[25]
+	mi := &file_interqos_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2412,7 +2996,7 @@ func (x *BGPPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BGPPeer.ProtoReflect.Descriptor instead.
 func (*BGPPeer) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{25}
+	return file_interqos_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *BGPPeer) GetAs() uint32 {
@@ -2476,7 +3060,7 @@ type Edge struct {
 
 func (x *Edge) Reset() {
 	*x = Edge{}
-	mi := &file_interqos_proto_msgTypes[26]
+	mi := &file_interqos_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2488,7 +3072,7 @@ func (x *Edge) String() string {
 func (*Edge) ProtoMessage() {}
 
 func (x *Edge) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[26]
+	mi := &file_interqos_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2501,7 +3085,7 @@ func (x *Edge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edge.ProtoReflect.Descriptor instead.
 func (*Edge) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{26}
+	return file_interqos_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Edge) GetName() string {
@@ -2585,7 +3169,7 @@ type GISTCounts struct {
 
 func (x *GISTCounts) Reset() {
 	*x = GISTCounts{}
-	mi := &file_interqos_proto_msgTypes[27]
+	mi := &file_interqos_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2597,7 +3181,7 @@ func (x *GISTCounts) String() string {
 func (*GISTCounts) ProtoMessage() {}
 
 func (x *GISTCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[27]
+	mi := &file_interqos_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2610,7 +3194,7 @@ func (x *GISTCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GISTCounts.ProtoReflect.Descriptor instead.
 func (*GISTCounts) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{27}
+	return file_interqos_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GISTCounts) GetRoutingStates() uint64 {
@@ -2644,7 +3228,7 @@ type NSLPCounts struct {
 
 func (x *NSLPCounts) Reset() {
 	*x = NSLPCounts{}
-	mi := &file_interqos_proto_msgTypes[28]
+	mi := &file_interqos_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2656,7 +3240,7 @@ func (x *NSLPCounts) String() string {
 func (*NSLPCounts) ProtoMessage() {}
 
 func (x *NSLPCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[28]
+	mi := &file_interqos_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2669,7 +3253,7 @@ func (x *NSLPCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NSLPCounts.ProtoReflect.Descriptor instead.
 func (*NSLPCounts) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{28}
+	return file_interqos_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *NSLPCounts) GetSessions() uint64 {
@@ -2699,7 +3283,7 @@ type LedgerCounts struct {
 
 func (x *LedgerCounts) Reset() {
 	*x = LedgerCounts{}
-	mi := &file_interqos_proto_msgTypes[29]
+	mi := &file_interqos_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2711,7 +3295,7 @@ func (x *LedgerCounts) String() string {
 func (*LedgerCounts) ProtoMessage() {}
 
 func (x *LedgerCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[29]
+	mi := &file_interqos_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2724,7 +3308,7 @@ func (x *LedgerCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerCounts.ProtoReflect.Descriptor instead.
 func (*LedgerCounts) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{29}
+	return file_interqos_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *LedgerCounts) GetSlss() uint64 {
@@ -2775,7 +3359,7 @@ type Driver struct {
 
 func (x *Driver) Reset() {
 	*x = Driver{}
-	mi := &file_interqos_proto_msgTypes[30]
+	mi := &file_interqos_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2787,7 +3371,7 @@ func (x *Driver) String() string {
 func (*Driver) ProtoMessage() {}
 
 func (x *Driver) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[30]
+	mi := &file_interqos_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2800,7 +3384,7 @@ func (x *Driver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Driver.ProtoReflect.Descriptor instead.
 func (*Driver) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{30}
+	return file_interqos_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Driver) GetName() string {
@@ -2850,7 +3434,7 @@ type Store struct {
 
 func (x *Store) Reset() {
 	*x = Store{}
-	mi := &file_interqos_proto_msgTypes[31]
+	mi := &file_interqos_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2862,7 +3446,7 @@ func (x *Store) String() string {
 func (*Store) ProtoMessage() {}
 
 func (x *Store) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[31]
+	mi := &file_interqos_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2875,7 +3459,7 @@ func (x *Store) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Store.ProtoReflect.Descriptor instead.
 func (*Store) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{31}
+	return file_interqos_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Store) GetFile() string {
@@ -2917,7 +3501,7 @@ type RoutesRequest struct {
 
 func (x *RoutesRequest) Reset() {
 	*x = RoutesRequest{}
-	mi := &file_interqos_proto_msgTypes[32]
+	mi := &file_interqos_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2929,7 +3513,7 @@ func (x *RoutesRequest) String() string {
 func (*RoutesRequest) ProtoMessage() {}
 
 func (x *RoutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[32]
+	mi := &file_interqos_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2942,7 +3526,7 @@ func (x *RoutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutesRequest.ProtoReflect.Descriptor instead.
 func (*RoutesRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{32}
+	return file_interqos_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RoutesRequest) GetLookup() string {
@@ -2969,7 +3553,7 @@ type RoutesResponse struct {
 
 func (x *RoutesResponse) Reset() {
 	*x = RoutesResponse{}
-	mi := &file_interqos_proto_msgTypes[33]
+	mi := &file_interqos_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2981,7 +3565,7 @@ func (x *RoutesResponse) String() string {
 func (*RoutesResponse) ProtoMessage() {}
 
 func (x *RoutesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[33]
+	mi := &file_interqos_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2994,7 +3578,7 @@ func (x *RoutesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutesResponse.ProtoReflect.Descriptor instead.
 func (*RoutesResponse) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{33}
+	return file_interqos_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RoutesResponse) GetRoutes() []*Route {
@@ -3026,7 +3610,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_interqos_proto_msgTypes[34]
+	mi := &file_interqos_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3038,7 +3622,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[34]
+	mi := &file_interqos_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3051,7 +3635,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{34}
+	return file_interqos_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Route) GetPrefix() string {
@@ -3112,7 +3696,7 @@ type TraceRequest struct {
 
 func (x *TraceRequest) Reset() {
 	*x = TraceRequest{}
-	mi := &file_interqos_proto_msgTypes[35]
+	mi := &file_interqos_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3124,7 +3708,7 @@ func (x *TraceRequest) String() string {
 func (*TraceRequest) ProtoMessage() {}
 
 func (x *TraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[35]
+	mi := &file_interqos_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3137,7 +3721,7 @@ func (x *TraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceRequest.ProtoReflect.Descriptor instead.
 func (*TraceRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{35}
+	return file_interqos_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TraceRequest) GetSessionId() string {
@@ -3156,7 +3740,7 @@ type TraceResponse struct {
 
 func (x *TraceResponse) Reset() {
 	*x = TraceResponse{}
-	mi := &file_interqos_proto_msgTypes[36]
+	mi := &file_interqos_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3168,7 +3752,7 @@ func (x *TraceResponse) String() string {
 func (*TraceResponse) ProtoMessage() {}
 
 func (x *TraceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[36]
+	mi := &file_interqos_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3181,7 +3765,7 @@ func (x *TraceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceResponse.ProtoReflect.Descriptor instead.
 func (*TraceResponse) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{36}
+	return file_interqos_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *TraceResponse) GetEvents() []*TraceEvent {
@@ -3216,7 +3800,7 @@ type TraceEvent struct {
 
 func (x *TraceEvent) Reset() {
 	*x = TraceEvent{}
-	mi := &file_interqos_proto_msgTypes[37]
+	mi := &file_interqos_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3228,7 +3812,7 @@ func (x *TraceEvent) String() string {
 func (*TraceEvent) ProtoMessage() {}
 
 func (x *TraceEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[37]
+	mi := &file_interqos_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3241,7 +3825,7 @@ func (x *TraceEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceEvent.ProtoReflect.Descriptor instead.
 func (*TraceEvent) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{37}
+	return file_interqos_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TraceEvent) GetTimeNs() int64 {
@@ -3330,7 +3914,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_interqos_proto_msgTypes[38]
+	mi := &file_interqos_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3342,7 +3926,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[38]
+	mi := &file_interqos_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3355,7 +3939,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{38}
+	return file_interqos_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ReloadRequest) GetDryRun() bool {
@@ -3377,7 +3961,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_interqos_proto_msgTypes[39]
+	mi := &file_interqos_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3389,7 +3973,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[39]
+	mi := &file_interqos_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3402,7 +3986,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{39}
+	return file_interqos_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ReloadResponse) GetApplied() []string {
@@ -3429,7 +4013,7 @@ type StateRequest struct {
 
 func (x *StateRequest) Reset() {
 	*x = StateRequest{}
-	mi := &file_interqos_proto_msgTypes[40]
+	mi := &file_interqos_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3441,7 +4025,7 @@ func (x *StateRequest) String() string {
 func (*StateRequest) ProtoMessage() {}
 
 func (x *StateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[40]
+	mi := &file_interqos_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3454,7 +4038,7 @@ func (x *StateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRequest.ProtoReflect.Descriptor instead.
 func (*StateRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{40}
+	return file_interqos_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *StateRequest) GetLimit() uint32 {
@@ -3484,7 +4068,7 @@ type StateResponse struct {
 
 func (x *StateResponse) Reset() {
 	*x = StateResponse{}
-	mi := &file_interqos_proto_msgTypes[41]
+	mi := &file_interqos_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3496,7 +4080,7 @@ func (x *StateResponse) String() string {
 func (*StateResponse) ProtoMessage() {}
 
 func (x *StateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[41]
+	mi := &file_interqos_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3509,7 +4093,7 @@ func (x *StateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateResponse.ProtoReflect.Descriptor instead.
 func (*StateResponse) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{41}
+	return file_interqos_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *StateResponse) GetGist() *GISTCounts {
@@ -3565,7 +4149,7 @@ type RoutingState struct {
 
 func (x *RoutingState) Reset() {
 	*x = RoutingState{}
-	mi := &file_interqos_proto_msgTypes[42]
+	mi := &file_interqos_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3577,7 +4161,7 @@ func (x *RoutingState) String() string {
 func (*RoutingState) ProtoMessage() {}
 
 func (x *RoutingState) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[42]
+	mi := &file_interqos_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3590,7 +4174,7 @@ func (x *RoutingState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutingState.ProtoReflect.Descriptor instead.
 func (*RoutingState) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{42}
+	return file_interqos_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RoutingState) GetSessionId() string {
@@ -3670,7 +4254,7 @@ type Association struct {
 
 func (x *Association) Reset() {
 	*x = Association{}
-	mi := &file_interqos_proto_msgTypes[43]
+	mi := &file_interqos_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3682,7 +4266,7 @@ func (x *Association) String() string {
 func (*Association) ProtoMessage() {}
 
 func (x *Association) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[43]
+	mi := &file_interqos_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3695,7 +4279,7 @@ func (x *Association) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Association.ProtoReflect.Descriptor instead.
 func (*Association) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{43}
+	return file_interqos_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Association) GetLocal() string {
@@ -3749,7 +4333,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_interqos_proto_msgTypes[44]
+	mi := &file_interqos_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3761,7 +4345,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[44]
+	mi := &file_interqos_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3774,7 +4358,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{44}
+	return file_interqos_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Session) GetSessionId() string {
@@ -3995,7 +4579,59 @@ const file_interqos_proto_rawDesc = "" +
 	"\freservations\x18\x06 \x01(\rR\freservations\"\"\n" +
 	"\x10DeleteSLSRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x13\n" +
-	"\x11DeleteSLSResponse\"\x0f\n" +
+	"\x11DeleteSLSResponse\"\xbb\x03\n" +
+	"\fMatchRequest\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12 \n" +
+	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x14\n" +
+	"\x05class\x18\x03 \x01(\tR\x05class\x12\x1a\n" +
+	"\brelative\x18\x04 \x01(\bR\brelative\x12\x12\n" +
+	"\x04rate\x18\x05 \x01(\x04R\x04rate\x12\x19\n" +
+	"\bmin_rate\x18\x06 \x01(\x04R\aminRate\x12\x12\n" +
+	"\x04peak\x18\a \x01(\x04R\x04peak\x12\x1a\n" +
+	"\bpriority\x18\b \x01(\rR\bpriority\x12\x1a\n" +
+	"\bcustomer\x18\t \x01(\rR\bcustomer\x12\x1a\n" +
+	"\bprovider\x18\n" +
+	" \x01(\rR\bprovider\x12\x16\n" +
+	"\x06egress\x18\v \x01(\tR\x06egress\x12\x18\n" +
+	"\aingress\x18\f \x01(\tR\aingress\x12.\n" +
+	"\x04from\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x120\n" +
+	"\x05until\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x14\n" +
+	"\x05limit\x18\x0f \x01(\rR\x05limit\"\xac\x01\n" +
+	"\rMatchResponse\x12\x15\n" +
+	"\x06sls_id\x18\x01 \x01(\tR\x05slsId\x12\x12\n" +
+	"\x04rate\x18\x02 \x01(\x04R\x04rate\x12/\n" +
+	"\bcovering\x18\x03 \x03(\v2\x13.interqos.v1.SLSFitR\bcovering\x12+\n" +
+	"\x06others\x18\x04 \x03(\v2\x13.interqos.v1.SLSFitR\x06others\x12\x12\n" +
+	"\x04more\x18\x05 \x01(\x04R\x04more\"\xab\x01\n" +
+	"\x06SLSFit\x12\x15\n" +
+	"\x06sls_id\x18\x01 \x01(\tR\x05slsId\x12\x12\n" +
+	"\x04fits\x18\x02 \x01(\bR\x04fits\x12\x12\n" +
+	"\x04rate\x18\x03 \x01(\x04R\x04rate\x12\x10\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\x12\x18\n" +
+	"\alargest\x18\x05 \x01(\x04R\alargest\x126\n" +
+	"\bearliest\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\bearliest\"\xf6\x01\n" +
+	"\x0fCalendarRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05class\x18\x02 \x01(\tR\x05class\x12.\n" +
+	"\x04from\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x120\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x12\n" +
+	"\x04rate\x18\x05 \x01(\x04R\x04rate\x121\n" +
+	"\x06length\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x06length\x12\x14\n" +
+	"\x05limit\x18\a \x01(\rR\x05limit\"\xa4\x02\n" +
+	"\x10CalendarResponse\x12\x15\n" +
+	"\x06sls_id\x18\x01 \x01(\tR\x05slsId\x12\x14\n" +
+	"\x05class\x18\x02 \x01(\tR\x05class\x12.\n" +
+	"\x04from\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x120\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x18\n" +
+	"\alargest\x18\x05 \x01(\x04R\alargest\x126\n" +
+	"\bearliest\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\bearliest\x12/\n" +
+	"\x05steps\x18\a \x03(\v2\x19.interqos.v1.CalendarStepR\x05steps\"\xbe\x01\n" +
+	"\fCalendarStep\x12.\n" +
+	"\x04from\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x120\n" +
+	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x1c\n" +
+	"\tcommitted\x18\x03 \x01(\x04R\tcommitted\x12\x12\n" +
+	"\x04held\x18\x04 \x01(\x04R\x04held\x12\x1a\n" +
+	"\bcapacity\x18\x05 \x01(\x04R\bcapacity\"\x0f\n" +
 	"\rStatusRequest\"\xbe\x04\n" +
 	"\n" +
 	"NodeStatus\x12\x0e\n" +
@@ -4178,14 +4814,16 @@ const file_interqos_proto_rawDesc = "" +
 	"\aReserve\x12\x1b.interqos.v1.ReserveRequest\x1a\x14.interqos.v1.Outcome\x12<\n" +
 	"\aRelease\x12\x1b.interqos.v1.ReleaseRequest\x1a\x14.interqos.v1.Outcome\x12S\n" +
 	"\x04List\x12$.interqos.v1.ListReservationsRequest\x1a%.interqos.v1.ListReservationsResponse\x12C\n" +
-	"\x03Get\x12\".interqos.v1.GetReservationRequest\x1a\x18.interqos.v1.Reservation2\xcf\x02\n" +
+	"\x03Get\x12\".interqos.v1.GetReservationRequest\x1a\x18.interqos.v1.Reservation2\xd8\x03\n" +
 	"\n" +
 	"SLSService\x12>\n" +
 	"\x05Apply\x12\x19.interqos.v1.ApplyRequest\x1a\x1a.interqos.v1.ApplyResponse\x12A\n" +
 	"\x04List\x12\x1b.interqos.v1.ListSLSRequest\x1a\x1c.interqos.v1.ListSLSResponse\x125\n" +
 	"\x04Show\x12\x1b.interqos.v1.ShowSLSRequest\x1a\x10.interqos.v1.SLS\x12>\n" +
 	"\x05Usage\x12\x19.interqos.v1.UsageRequest\x1a\x1a.interqos.v1.UsageResponse\x12G\n" +
-	"\x06Delete\x12\x1d.interqos.v1.DeleteSLSRequest\x1a\x1e.interqos.v1.DeleteSLSResponse2\xd2\x02\n" +
+	"\x06Delete\x12\x1d.interqos.v1.DeleteSLSRequest\x1a\x1e.interqos.v1.DeleteSLSResponse\x12>\n" +
+	"\x05Match\x12\x19.interqos.v1.MatchRequest\x1a\x1a.interqos.v1.MatchResponse\x12G\n" +
+	"\bCalendar\x12\x1c.interqos.v1.CalendarRequest\x1a\x1d.interqos.v1.CalendarResponse2\xd2\x02\n" +
 	"\vNodeService\x12=\n" +
 	"\x06Status\x12\x1a.interqos.v1.StatusRequest\x1a\x17.interqos.v1.NodeStatus\x12A\n" +
 	"\x06Routes\x12\x1a.interqos.v1.RoutesRequest\x1a\x1b.interqos.v1.RoutesResponse\x12>\n" +
@@ -4206,7 +4844,7 @@ func file_interqos_proto_rawDescGZIP() []byte {
 }
 
 var file_interqos_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_interqos_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_interqos_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_interqos_proto_goTypes = []any{
 	(Verdict)(0),                     // 0: interqos.v1.Verdict
 	(Proof)(0),                       // 1: interqos.v1.Proof
@@ -4237,112 +4875,136 @@ var file_interqos_proto_goTypes = []any{
 	(*SLSUsage)(nil),                 // 26: interqos.v1.SLSUsage
 	(*DeleteSLSRequest)(nil),         // 27: interqos.v1.DeleteSLSRequest
 	(*DeleteSLSResponse)(nil),        // 28: interqos.v1.DeleteSLSResponse
-	(*StatusRequest)(nil),            // 29: interqos.v1.StatusRequest
-	(*NodeStatus)(nil),               // 30: interqos.v1.NodeStatus
-	(*BGPPeer)(nil),                  // 31: interqos.v1.BGPPeer
-	(*Edge)(nil),                     // 32: interqos.v1.Edge
-	(*GISTCounts)(nil),               // 33: interqos.v1.GISTCounts
-	(*NSLPCounts)(nil),               // 34: interqos.v1.NSLPCounts
-	(*LedgerCounts)(nil),             // 35: interqos.v1.LedgerCounts
-	(*Driver)(nil),                   // 36: interqos.v1.Driver
-	(*Store)(nil),                    // 37: interqos.v1.Store
-	(*RoutesRequest)(nil),            // 38: interqos.v1.RoutesRequest
-	(*RoutesResponse)(nil),           // 39: interqos.v1.RoutesResponse
-	(*Route)(nil),                    // 40: interqos.v1.Route
-	(*TraceRequest)(nil),             // 41: interqos.v1.TraceRequest
-	(*TraceResponse)(nil),            // 42: interqos.v1.TraceResponse
-	(*TraceEvent)(nil),               // 43: interqos.v1.TraceEvent
-	(*ReloadRequest)(nil),            // 44: interqos.v1.ReloadRequest
-	(*ReloadResponse)(nil),           // 45: interqos.v1.ReloadResponse
-	(*StateRequest)(nil),             // 46: interqos.v1.StateRequest
-	(*StateResponse)(nil),            // 47: interqos.v1.StateResponse
-	(*RoutingState)(nil),             // 48: interqos.v1.RoutingState
-	(*Association)(nil),              // 49: interqos.v1.Association
-	(*Session)(nil),                  // 50: interqos.v1.Session
-	(*durationpb.Duration)(nil),      // 51: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 52: google.protobuf.Timestamp
+	(*MatchRequest)(nil),             // 29: interqos.v1.MatchRequest
+	(*MatchResponse)(nil),            // 30: interqos.v1.MatchResponse
+	(*SLSFit)(nil),                   // 31: interqos.v1.SLSFit
+	(*CalendarRequest)(nil),          // 32: interqos.v1.CalendarRequest
+	(*CalendarResponse)(nil),         // 33: interqos.v1.CalendarResponse
+	(*CalendarStep)(nil),             // 34: interqos.v1.CalendarStep
+	(*StatusRequest)(nil),            // 35: interqos.v1.StatusRequest
+	(*NodeStatus)(nil),               // 36: interqos.v1.NodeStatus
+	(*BGPPeer)(nil),                  // 37: interqos.v1.BGPPeer
+	(*Edge)(nil),                     // 38: interqos.v1.Edge
+	(*GISTCounts)(nil),               // 39: interqos.v1.GISTCounts
+	(*NSLPCounts)(nil),               // 40: interqos.v1.NSLPCounts
+	(*LedgerCounts)(nil),             // 41: interqos.v1.LedgerCounts
+	(*Driver)(nil),                   // 42: interqos.v1.Driver
+	(*Store)(nil),                    // 43: interqos.v1.Store
+	(*RoutesRequest)(nil),            // 44: interqos.v1.RoutesRequest
+	(*RoutesResponse)(nil),           // 45: interqos.v1.RoutesResponse
+	(*Route)(nil),                    // 46: interqos.v1.Route
+	(*TraceRequest)(nil),             // 47: interqos.v1.TraceRequest
+	(*TraceResponse)(nil),            // 48: interqos.v1.TraceResponse
+	(*TraceEvent)(nil),               // 49: interqos.v1.TraceEvent
+	(*ReloadRequest)(nil),            // 50: interqos.v1.ReloadRequest
+	(*ReloadResponse)(nil),           // 51: interqos.v1.ReloadResponse
+	(*StateRequest)(nil),             // 52: interqos.v1.StateRequest
+	(*StateResponse)(nil),            // 53: interqos.v1.StateResponse
+	(*RoutingState)(nil),             // 54: interqos.v1.RoutingState
+	(*Association)(nil),              // 55: interqos.v1.Association
+	(*Session)(nil),                  // 56: interqos.v1.Session
+	(*durationpb.Duration)(nil),      // 57: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 58: google.protobuf.Timestamp
 }
 var file_interqos_proto_depIdxs = []int32{
-	51, // 0: interqos.v1.ReserveRequest.timeout:type_name -> google.protobuf.Duration
-	51, // 1: interqos.v1.ReleaseRequest.timeout:type_name -> google.protobuf.Duration
+	57, // 0: interqos.v1.ReserveRequest.timeout:type_name -> google.protobuf.Duration
+	57, // 1: interqos.v1.ReleaseRequest.timeout:type_name -> google.protobuf.Duration
 	0,  // 2: interqos.v1.Domain.verdict:type_name -> interqos.v1.Verdict
 	8,  // 3: interqos.v1.Domain.info:type_name -> interqos.v1.Info
-	52, // 4: interqos.v1.Domain.earliest:type_name -> google.protobuf.Timestamp
+	58, // 4: interqos.v1.Domain.earliest:type_name -> google.protobuf.Timestamp
 	1,  // 5: interqos.v1.Domain.proof:type_name -> interqos.v1.Proof
 	8,  // 6: interqos.v1.Outcome.info:type_name -> interqos.v1.Info
 	9,  // 7: interqos.v1.Outcome.domains:type_name -> interqos.v1.Domain
 	2,  // 8: interqos.v1.Reservation.state:type_name -> interqos.v1.ReservationState
 	3,  // 9: interqos.v1.Reservation.role:type_name -> interqos.v1.Role
 	11, // 10: interqos.v1.Reservation.flow:type_name -> interqos.v1.Flow
-	52, // 11: interqos.v1.Reservation.since:type_name -> google.protobuf.Timestamp
-	52, // 12: interqos.v1.Reservation.refreshed:type_name -> google.protobuf.Timestamp
+	58, // 11: interqos.v1.Reservation.since:type_name -> google.protobuf.Timestamp
+	58, // 12: interqos.v1.Reservation.refreshed:type_name -> google.protobuf.Timestamp
 	2,  // 13: interqos.v1.ListReservationsRequest.state:type_name -> interqos.v1.ReservationState
 	3,  // 14: interqos.v1.ListReservationsRequest.role:type_name -> interqos.v1.Role
 	12, // 15: interqos.v1.ListReservationsResponse.reservations:type_name -> interqos.v1.Reservation
 	18, // 16: interqos.v1.ApplyResponse.applied:type_name -> interqos.v1.AppliedSLS
 	4,  // 17: interqos.v1.AppliedSLS.action:type_name -> interqos.v1.AppliedSLS.Action
 	20, // 18: interqos.v1.SLS.classes:type_name -> interqos.v1.SLSClass
-	52, // 19: interqos.v1.SLS.valid_from:type_name -> google.protobuf.Timestamp
-	52, // 20: interqos.v1.SLS.valid_until:type_name -> google.protobuf.Timestamp
-	52, // 21: interqos.v1.SLS.changed_at:type_name -> google.protobuf.Timestamp
+	58, // 19: interqos.v1.SLS.valid_from:type_name -> google.protobuf.Timestamp
+	58, // 20: interqos.v1.SLS.valid_until:type_name -> google.protobuf.Timestamp
+	58, // 21: interqos.v1.SLS.changed_at:type_name -> google.protobuf.Timestamp
 	19, // 22: interqos.v1.ListSLSResponse.sls:type_name -> interqos.v1.SLS
-	52, // 23: interqos.v1.UsageRequest.at:type_name -> google.protobuf.Timestamp
-	52, // 24: interqos.v1.UsageResponse.at:type_name -> google.protobuf.Timestamp
+	58, // 23: interqos.v1.UsageRequest.at:type_name -> google.protobuf.Timestamp
+	58, // 24: interqos.v1.UsageResponse.at:type_name -> google.protobuf.Timestamp
 	26, // 25: interqos.v1.UsageResponse.usage:type_name -> interqos.v1.SLSUsage
-	51, // 26: interqos.v1.NodeStatus.uptime:type_name -> google.protobuf.Duration
-	31, // 27: interqos.v1.NodeStatus.bgp_peers:type_name -> interqos.v1.BGPPeer
-	32, // 28: interqos.v1.NodeStatus.edges:type_name -> interqos.v1.Edge
-	33, // 29: interqos.v1.NodeStatus.gist:type_name -> interqos.v1.GISTCounts
-	34, // 30: interqos.v1.NodeStatus.nslp:type_name -> interqos.v1.NSLPCounts
-	35, // 31: interqos.v1.NodeStatus.ledger:type_name -> interqos.v1.LedgerCounts
-	36, // 32: interqos.v1.NodeStatus.drivers:type_name -> interqos.v1.Driver
-	37, // 33: interqos.v1.NodeStatus.store:type_name -> interqos.v1.Store
-	51, // 34: interqos.v1.BGPPeer.uptime:type_name -> google.protobuf.Duration
-	40, // 35: interqos.v1.RoutesResponse.routes:type_name -> interqos.v1.Route
-	43, // 36: interqos.v1.TraceResponse.events:type_name -> interqos.v1.TraceEvent
-	5,  // 37: interqos.v1.TraceEvent.direction:type_name -> interqos.v1.TraceEvent.Direction
-	33, // 38: interqos.v1.StateResponse.gist:type_name -> interqos.v1.GISTCounts
-	34, // 39: interqos.v1.StateResponse.nslp:type_name -> interqos.v1.NSLPCounts
-	48, // 40: interqos.v1.StateResponse.routing_states:type_name -> interqos.v1.RoutingState
-	49, // 41: interqos.v1.StateResponse.associations:type_name -> interqos.v1.Association
-	50, // 42: interqos.v1.StateResponse.sessions:type_name -> interqos.v1.Session
-	11, // 43: interqos.v1.RoutingState.flow:type_name -> interqos.v1.Flow
-	52, // 44: interqos.v1.RoutingState.expires:type_name -> google.protobuf.Timestamp
-	52, // 45: interqos.v1.Session.refreshed:type_name -> google.protobuf.Timestamp
-	52, // 46: interqos.v1.Session.expires:type_name -> google.protobuf.Timestamp
-	6,  // 47: interqos.v1.ReservationService.Reserve:input_type -> interqos.v1.ReserveRequest
-	7,  // 48: interqos.v1.ReservationService.Release:input_type -> interqos.v1.ReleaseRequest
-	13, // 49: interqos.v1.ReservationService.List:input_type -> interqos.v1.ListReservationsRequest
-	15, // 50: interqos.v1.ReservationService.Get:input_type -> interqos.v1.GetReservationRequest
-	16, // 51: interqos.v1.SLSService.Apply:input_type -> interqos.v1.ApplyRequest
-	21, // 52: interqos.v1.SLSService.List:input_type -> interqos.v1.ListSLSRequest
-	23, // 53: interqos.v1.SLSService.Show:input_type -> interqos.v1.ShowSLSRequest
-	24, // 54: interqos.v1.SLSService.Usage:input_type -> interqos.v1.UsageRequest
-	27, // 55: interqos.v1.SLSService.Delete:input_type -> interqos.v1.DeleteSLSRequest
-	29, // 56: interqos.v1.NodeService.Status:input_type -> interqos.v1.StatusRequest
-	38, // 57: interqos.v1.NodeService.Routes:input_type -> interqos.v1.RoutesRequest
-	41, // 58: interqos.v1.NodeService.Trace:input_type -> interqos.v1.TraceRequest
-	44, // 59: interqos.v1.NodeService.Reload:input_type -> interqos.v1.ReloadRequest
-	46, // 60: interqos.v1.NodeService.State:input_type -> interqos.v1.StateRequest
-	10, // 61: interqos.v1.ReservationService.Reserve:output_type -> interqos.v1.Outcome
-	10, // 62: interqos.v1.ReservationService.Release:output_type -> interqos.v1.Outcome
-	14, // 63: interqos.v1.ReservationService.List:output_type -> interqos.v1.ListReservationsResponse
-	12, // 64: interqos.v1.ReservationService.Get:output_type -> interqos.v1.Reservation
-	17, // 65: interqos.v1.SLSService.Apply:output_type -> interqos.v1.ApplyResponse
-	22, // 66: interqos.v1.SLSService.List:output_type -> interqos.v1.ListSLSResponse
-	19, // 67: interqos.v1.SLSService.Show:output_type -> interqos.v1.SLS
-	25, // 68: interqos.v1.SLSService.Usage:output_type -> interqos.v1.UsageResponse
-	28, // 69: interqos.v1.SLSService.Delete:output_type -> interqos.v1.DeleteSLSResponse
-	30, // 70: interqos.v1.NodeService.Status:output_type -> interqos.v1.NodeStatus
-	39, // 71: interqos.v1.NodeService.Routes:output_type -> interqos.v1.RoutesResponse
-	42, // 72: interqos.v1.NodeService.Trace:output_type -> interqos.v1.TraceResponse
-	45, // 73: interqos.v1.NodeService.Reload:output_type -> interqos.v1.ReloadResponse
-	47, // 74: interqos.v1.NodeService.State:output_type -> interqos.v1.StateResponse
-	61, // [61:75] is the sub-list for method output_type
-	47, // [47:61] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	58, // 26: interqos.v1.MatchRequest.from:type_name -> google.protobuf.Timestamp
+	58, // 27: interqos.v1.MatchRequest.until:type_name -> google.protobuf.Timestamp
+	31, // 28: interqos.v1.MatchResponse.covering:type_name -> interqos.v1.SLSFit
+	31, // 29: interqos.v1.MatchResponse.others:type_name -> interqos.v1.SLSFit
+	58, // 30: interqos.v1.SLSFit.earliest:type_name -> google.protobuf.Timestamp
+	58, // 31: interqos.v1.CalendarRequest.from:type_name -> google.protobuf.Timestamp
+	58, // 32: interqos.v1.CalendarRequest.until:type_name -> google.protobuf.Timestamp
+	57, // 33: interqos.v1.CalendarRequest.length:type_name -> google.protobuf.Duration
+	58, // 34: interqos.v1.CalendarResponse.from:type_name -> google.protobuf.Timestamp
+	58, // 35: interqos.v1.CalendarResponse.until:type_name -> google.protobuf.Timestamp
+	58, // 36: interqos.v1.CalendarResponse.earliest:type_name -> google.protobuf.Timestamp
+	34, // 37: interqos.v1.CalendarResponse.steps:type_name -> interqos.v1.CalendarStep
+	58, // 38: interqos.v1.CalendarStep.from:type_name -> google.protobuf.Timestamp
+	58, // 39: interqos.v1.CalendarStep.until:type_name -> google.protobuf.Timestamp
+	57, // 40: interqos.v1.NodeStatus.uptime:type_name -> google.protobuf.Duration
+	37, // 41: interqos.v1.NodeStatus.bgp_peers:type_name -> interqos.v1.BGPPeer
+	38, // 42: interqos.v1.NodeStatus.edges:type_name -> interqos.v1.Edge
+	39, // 43: interqos.v1.NodeStatus.gist:type_name -> interqos.v1.GISTCounts
+	40, // 44: interqos.v1.NodeStatus.nslp:type_name -> interqos.v1.NSLPCounts
+	41, // 45: interqos.v1.NodeStatus.ledger:type_name -> interqos.v1.LedgerCounts
+	42, // 46: interqos.v1.NodeStatus.drivers:type_name -> interqos.v1.Driver
+	43, // 47: interqos.v1.NodeStatus.store:type_name -> interqos.v1.Store
+	57, // 48: interqos.v1.BGPPeer.uptime:type_name -> google.protobuf.Duration
+	46, // 49: interqos.v1.RoutesResponse.routes:type_name -> interqos.v1.Route
+	49, // 50: interqos.v1.TraceResponse.events:type_name -> interqos.v1.TraceEvent
+	5,  // 51: interqos.v1.TraceEvent.direction:type_name -> interqos.v1.TraceEvent.Direction
+	39, // 52: interqos.v1.StateResponse.gist:type_name -> interqos.v1.GISTCounts
+	40, // 53: interqos.v1.StateResponse.nslp:type_name -> interqos.v1.NSLPCounts
+	54, // 54: interqos.v1.StateResponse.routing_states:type_name -> interqos.v1.RoutingState
+	55, // 55: interqos.v1.StateResponse.associations:type_name -> interqos.v1.Association
+	56, // 56: interqos.v1.StateResponse.sessions:type_name -> interqos.v1.Session
+	11, // 57: interqos.v1.RoutingState.flow:type_name -> interqos.v1.Flow
+	58, // 58: interqos.v1.RoutingState.expires:type_name -> google.protobuf.Timestamp
+	58, // 59: interqos.v1.Session.refreshed:type_name -> google.protobuf.Timestamp
+	58, // 60: interqos.v1.Session.expires:type_name -> google.protobuf.Timestamp
+	6,  // 61: interqos.v1.ReservationService.Reserve:input_type -> interqos.v1.ReserveRequest
+	7,  // 62: interqos.v1.ReservationService.Release:input_type -> interqos.v1.ReleaseRequest
+	13, // 63: interqos.v1.ReservationService.List:input_type -> interqos.v1.ListReservationsRequest
+	15, // 64: interqos.v1.ReservationService.Get:input_type -> interqos.v1.GetReservationRequest
+	16, // 65: interqos.v1.SLSService.Apply:input_type -> interqos.v1.ApplyRequest
+	21, // 66: interqos.v1.SLSService.List:input_type -> interqos.v1.ListSLSRequest
+	23, // 67: interqos.v1.SLSService.Show:input_type -> interqos.v1.ShowSLSRequest
+	24, // 68: interqos.v1.SLSService.Usage:input_type -> interqos.v1.UsageRequest
+	27, // 69: interqos.v1.SLSService.Delete:input_type -> interqos.v1.DeleteSLSRequest
+	29, // 70: interqos.v1.SLSService.Match:input_type -> interqos.v1.MatchRequest
+	32, // 71: interqos.v1.SLSService.Calendar:input_type -> interqos.v1.CalendarRequest
+	35, // 72: interqos.v1.NodeService.Status:input_type -> interqos.v1.StatusRequest
+	44, // 73: interqos.v1.NodeService.Routes:input_type -> interqos.v1.RoutesRequest
+	47, // 74: interqos.v1.NodeService.Trace:input_type -> interqos.v1.TraceRequest
+	50, // 75: interqos.v1.NodeService.Reload:input_type -> interqos.v1.ReloadRequest
+	52, // 76: interqos.v1.NodeService.State:input_type -> interqos.v1.StateRequest
+	10, // 77: interqos.v1.ReservationService.Reserve:output_type -> interqos.v1.Outcome
+	10, // 78: interqos.v1.ReservationService.Release:output_type -> interqos.v1.Outcome
+	14, // 79: interqos.v1.ReservationService.List:output_type -> interqos.v1.ListReservationsResponse
+	12, // 80: interqos.v1.ReservationService.Get:output_type -> interqos.v1.Reservation
+	17, // 81: interqos.v1.SLSService.Apply:output_type -> interqos.v1.ApplyResponse
+	22, // 82: interqos.v1.SLSService.List:output_type -> interqos.v1.ListSLSResponse
+	19, // 83: interqos.v1.SLSService.Show:output_type -> interqos.v1.SLS
+	25, // 84: interqos.v1.SLSService.Usage:output_type -> interqos.v1.UsageResponse
+	28, // 85: interqos.v1.SLSService.Delete:output_type -> interqos.v1.DeleteSLSResponse
+	30, // 86: interqos.v1.SLSService.Match:output_type -> interqos.v1.MatchResponse
+	33, // 87: interqos.v1.SLSService.Calendar:output_type -> interqos.v1.CalendarResponse
+	36, // 88: interqos.v1.NodeService.Status:output_type -> interqos.v1.NodeStatus
+	45, // 89: interqos.v1.NodeService.Routes:output_type -> interqos.v1.RoutesResponse
+	48, // 90: interqos.v1.NodeService.Trace:output_type -> interqos.v1.TraceResponse
+	51, // 91: interqos.v1.NodeService.Reload:output_type -> interqos.v1.ReloadResponse
+	53, // 92: interqos.v1.NodeService.State:output_type -> interqos.v1.StateResponse
+	77, // [77:93] is the sub-list for method output_type
+	61, // [61:77] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_interqos_proto_init() }
@@ -4356,7 +5018,7 @@ func file_interqos_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_interqos_proto_rawDesc), len(file_interqos_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   45,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -260,11 +260,13 @@ var ReservationService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	SLSService_Apply_FullMethodName  = "/interqos.v1.SLSService/Apply"
-	SLSService_List_FullMethodName   = "/interqos.v1.SLSService/List"
-	SLSService_Show_FullMethodName   = "/interqos.v1.SLSService/Show"
-	SLSService_Usage_FullMethodName  = "/interqos.v1.SLSService/Usage"
-	SLSService_Delete_FullMethodName = "/interqos.v1.SLSService/Delete"
+	SLSService_Apply_FullMethodName    = "/interqos.v1.SLSService/Apply"
+	SLSService_List_FullMethodName     = "/interqos.v1.SLSService/List"
+	SLSService_Show_FullMethodName     = "/interqos.v1.SLSService/Show"
+	SLSService_Usage_FullMethodName    = "/interqos.v1.SLSService/Usage"
+	SLSService_Delete_FullMethodName   = "/interqos.v1.SLSService/Delete"
+	SLSService_Match_FullMethodName    = "/interqos.v1.SLSService/Match"
+	SLSService_Calendar_FullMethodName = "/interqos.v1.SLSService/Calendar"
 )
 
 // SLSServiceClient is the client API for SLSService service.
@@ -280,6 +282,12 @@ type SLSServiceClient interface {
 	Usage(ctx context.Context, in *UsageRequest, opts ...grpc.CallOption) (*UsageResponse, error)
 	// Delete refuses while reservations stand on the SLS.
 	Delete(ctx context.Context, in *DeleteSLSRequest, opts ...grpc.CallOption) (*DeleteSLSResponse, error)
+	// Match says which SLS would serve a request, and why each other one would
+	// not. Nothing is held.
+	Match(ctx context.Context, in *MatchRequest, opts ...grpc.CallOption) (*MatchResponse, error)
+	// Calendar says what of one class of an SLS is sold when, the largest rate for
+	// an interval, and the earliest one for a rate.
+	Calendar(ctx context.Context, in *CalendarRequest, opts ...grpc.CallOption) (*CalendarResponse, error)
 }
 
 type sLSServiceClient struct {
@@ -340,6 +348,26 @@ func (c *sLSServiceClient) Delete(ctx context.Context, in *DeleteSLSRequest, opt
 	return out, nil
 }
 
+func (c *sLSServiceClient) Match(ctx context.Context, in *MatchRequest, opts ...grpc.CallOption) (*MatchResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MatchResponse)
+	err := c.cc.Invoke(ctx, SLSService_Match_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sLSServiceClient) Calendar(ctx context.Context, in *CalendarRequest, opts ...grpc.CallOption) (*CalendarResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CalendarResponse)
+	err := c.cc.Invoke(ctx, SLSService_Calendar_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SLSServiceServer is the server API for SLSService service.
 // All implementations must embed UnimplementedSLSServiceServer
 // for forward compatibility.
@@ -353,6 +381,12 @@ type SLSServiceServer interface {
 	Usage(context.Context, *UsageRequest) (*UsageResponse, error)
 	// Delete refuses while reservations stand on the SLS.
 	Delete(context.Context, *DeleteSLSRequest) (*DeleteSLSResponse, error)
+	// Match says which SLS would serve a request, and why each other one would
+	// not. Nothing is held.
+	Match(context.Context, *MatchRequest) (*MatchResponse, error)
+	// Calendar says what of one class of an SLS is sold when, the largest rate for
+	// an interval, and the earliest one for a rate.
+	Calendar(context.Context, *CalendarRequest) (*CalendarResponse, error)
 	mustEmbedUnimplementedSLSServiceServer()
 }
 
@@ -377,6 +411,12 @@ func (UnimplementedSLSServiceServer) Usage(context.Context, *UsageRequest) (*Usa
 }
 func (UnimplementedSLSServiceServer) Delete(context.Context, *DeleteSLSRequest) (*DeleteSLSResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Delete not implemented")
+}
+func (UnimplementedSLSServiceServer) Match(context.Context, *MatchRequest) (*MatchResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Match not implemented")
+}
+func (UnimplementedSLSServiceServer) Calendar(context.Context, *CalendarRequest) (*CalendarResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Calendar not implemented")
 }
 func (UnimplementedSLSServiceServer) mustEmbedUnimplementedSLSServiceServer() {}
 func (UnimplementedSLSServiceServer) testEmbeddedByValue()                    {}
@@ -489,6 +529,42 @@ func _SLSService_Delete_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SLSService_Match_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MatchRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SLSServiceServer).Match(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SLSService_Match_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SLSServiceServer).Match(ctx, req.(*MatchRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SLSService_Calendar_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CalendarRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SLSServiceServer).Calendar(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SLSService_Calendar_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SLSServiceServer).Calendar(ctx, req.(*CalendarRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SLSService_ServiceDesc is the grpc.ServiceDesc for SLSService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -515,6 +591,14 @@ var SLSService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Delete",
 			Handler:    _SLSService_Delete_Handler,
+		},
+		{
+			MethodName: "Match",
+			Handler:    _SLSService_Match_Handler,
+		},
+		{
+			MethodName: "Calendar",
+			Handler:    _SLSService_Calendar_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

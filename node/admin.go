@@ -43,6 +43,8 @@ type Backend interface {
 	// SLSUsage is of one SLS, or, where id is empty, of all.
 	SLSUsage(ctx context.Context, id string, at time.Time) ([]*api.SLSUsage, error)
 	DeleteSLS(ctx context.Context, id string) error
+	MatchSLS(ctx context.Context, r *api.MatchRequest) (*api.MatchResponse, error)
+	SLSCalendar(ctx context.Context, r *api.CalendarRequest) (*api.CalendarResponse, error)
 
 	Status(ctx context.Context) (*api.NodeStatus, error)
 	Routes(ctx context.Context, r *api.RoutesRequest) (*api.RoutesResponse, error)

@@ -30,6 +30,8 @@ var adminRoles = map[string]AdminRole{
 	api.SLSService_Show_FullMethodName:            RoleRead,
 	api.SLSService_Usage_FullMethodName:           RoleRead,
 	api.SLSService_Delete_FullMethodName:          RoleOperate,
+	api.SLSService_Match_FullMethodName:           RoleRead,
+	api.SLSService_Calendar_FullMethodName:        RoleRead,
 	api.NodeService_Status_FullMethodName:         RoleRead,
 	api.NodeService_Routes_FullMethodName:         RoleRead,
 	api.NodeService_Trace_FullMethodName:          RoleRead,

@@ -215,6 +215,22 @@ func (s slsService) Delete(ctx context.Context, r *api.DeleteSLSRequest) (*api.D
 	return &api.DeleteSLSResponse{}, nil
 }
 
+func (s slsService) Match(ctx context.Context, r *api.MatchRequest) (*api.MatchResponse, error) {
+	return s.backend.MatchSLS(ctx, r)
+}
+
+func (s slsService) Calendar(ctx context.Context, r *api.CalendarRequest) (*api.CalendarResponse, error) {
+	if r.GetId() == "" {
+		return nil, fmt.Errorf("%w: no SLS id", ErrInvalid)
+	}
+	if d := r.GetLength(); d != nil {
+		if err := d.CheckValid(); err != nil {
+			return nil, fmt.Errorf("%w: length: %w", ErrInvalid, err)
+		}
+	}
+	return s.backend.SLSCalendar(ctx, r)
+}
+
 type nodeService struct {
 	api.UnimplementedNodeServiceServer
 	backend Backend

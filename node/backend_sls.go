@@ -152,7 +152,7 @@ func (n *Node) ShowSLS(_ context.Context, id string) (*api.SLS, error) {
 	var ok bool
 	n.ledger.with(func(l *sls.Ledger) { s, ok = l.Get(id) })
 	if !ok {
-		return nil, fmt.Errorf("%w: no SLS %q; \"slsctl list\" shows what there is", ErrNotFound, id)
+		return nil, noSuchSLS(id)
 	}
 	return apiSLS(&s), nil
 }
@@ -164,7 +164,7 @@ func (n *Node) SLSUsage(_ context.Context, id string, at time.Time) (all []*api.
 		if id != "" {
 			s, ok := l.Get(id)
 			if !ok {
-				err = fmt.Errorf("%w: no SLS %q; \"slsctl list\" shows what there is", ErrNotFound, id)
+				err = noSuchSLS(id)
 				return
 			}
 			slss = []sls.SLS{s}
@@ -199,7 +199,7 @@ func (n *Node) DeleteSLS(ctx context.Context, id string) error {
 		}
 	})
 	if !ok {
-		return fmt.Errorf("%w: no SLS %q; \"slsctl list\" shows what there is", ErrNotFound, id)
+		return noSuchSLS(id)
 	}
 	if err != nil {
 		return conflict(err)

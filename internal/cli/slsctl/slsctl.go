@@ -93,6 +93,8 @@ held (asked for, not yet answered).
 				Action:       remove,
 				BashComplete: id,
 			},
+			matchCommand(),
+			calendarCommand(id),
 			schemaCommand(),
 			cli.Completion("slsctl"),
 		},
@@ -238,12 +240,9 @@ func show(c *urfave.Context) error {
 
 func usage(c *urfave.Context) error {
 	r := &api.UsageRequest{}
-	if at := c.String("at"); at != "" {
-		t, err := time.Parse(time.RFC3339, at)
-		if err != nil {
-			return cli.Usagef("--at %q: expected a time in RFC 3339, e.g. 2027-01-01T20:00:00Z", at)
-		}
-		r.At = timestamppb.New(t)
+	var err error
+	if r.At, err = instant(c, "at"); err != nil {
+		return err
 	}
 	return cli.Ask(c, 0, 1, "SLS", func(conn *cli.Conn, args []string) (any, func(io.Writer) error, error) {
 		if len(args) == 1 {
@@ -252,6 +251,19 @@ func usage(c *urfave.Context) error {
 		answer, err := api.NewSLSServiceClient(conn).Usage(c.Context, r)
 		return answer, func(w io.Writer) error { return printUsage(w, answer) }, err
 	})
+}
+
+// instant reads an option that is a time; nil: it is not there.
+func instant(c *urfave.Context, name string) (*timestamppb.Timestamp, error) {
+	text := c.String(name)
+	if text == "" {
+		return nil, nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return nil, cli.Usagef("--%s %q: expected a time in RFC 3339, e.g. 2027-01-01T20:00:00Z", name, text)
+	}
+	return timestamppb.New(t), nil
 }
 
 func printUsage(w io.Writer, answer *api.UsageResponse) error {

@@ -15,6 +15,8 @@ import (
 	"github.com/interqos/interqos/internal/cli/clitest"
 	"github.com/interqos/interqos/node"
 	"github.com/interqos/interqos/sls"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
@@ -24,6 +26,8 @@ type fake struct {
 	applied []*api.ApplyRequest
 	deleted []string
 	at      []time.Time // of usage
+	matched []*api.MatchRequest
+	asked   []*api.CalendarRequest
 }
 
 const gold = `id: as65001-as65002-gold
@@ -91,6 +95,36 @@ func (f *fake) DeleteSLS(_ context.Context, id string) error {
 	return nil
 }
 
+var newYear = time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func (f *fake) MatchSLS(_ context.Context, r *api.MatchRequest) (*api.MatchResponse, error) {
+	f.matched = append(f.matched, r)
+	resp := &api.MatchResponse{
+		Covering: []*api.SLSFit{{SlsId: "small", Why: "small: of 1000000 octets/s of EF, 500000 can still be had at that time", Largest: 4e6, Earliest: timestamppb.New(newYear)}},
+		Others:   []*api.SLSFit{{SlsId: "back", Why: "back: is from AS2 to AS1, not from AS1 to AS2"}},
+		More:     3,
+	}
+	if r.GetRate() < 100e6 {
+		resp.SlsId, resp.Rate = "gold", r.GetRate()
+		resp.Covering = append(resp.Covering, &api.SLSFit{SlsId: "gold", Fits: true, Rate: r.GetRate()}, &api.SLSFit{SlsId: "wide", Fits: true, Rate: r.GetRate()})
+	}
+	return resp, nil
+}
+
+func (f *fake) SLSCalendar(_ context.Context, r *api.CalendarRequest) (*api.CalendarResponse, error) {
+	f.asked = append(f.asked, r)
+	hour := func(n int) *timestamppb.Timestamp { return timestamppb.New(newYear.Add(time.Duration(n) * time.Hour)) }
+	resp := &api.CalendarResponse{SlsId: r.GetId(), Class: "EF", From: hour(0), Until: hour(24), Largest: 20e6, Steps: []*api.CalendarStep{
+		{From: hour(0), Until: hour(8), Committed: 20e6, Capacity: 100e6},
+		{From: hour(8), Until: hour(9), Committed: 50e6, Held: 30e6, Capacity: 100e6},
+		{From: hour(9), Until: hour(24), Committed: 0},
+	}}
+	if r.GetRate() == 40e6 {
+		resp.Earliest = hour(9)
+	}
+	return resp, nil
+}
+
 func TestOutput(t *testing.T) {
 	f := &fake{}
 	socket := clitest.Serve(t, f)
@@ -108,6 +142,11 @@ func TestOutput(t *testing.T) {
 		"delete.txt":      {"delete", "a", "b"},
 		"help.txt":        {"--help"},
 		"help-apply.txt":  {"apply", "--help"},
+		"match.txt":       {"match", "--to", "10.3.0.1", "--class", "EF", "--rate", "20M"},
+		"match.json":      {"match", "--from", "10.1.0.0/24", "--to", "10.3.0.1", "--class", "EF", "--rate", "20M", "-o", "json"},
+		"calendar.txt":    {"calendar", "gold"},
+		"calendar-at.txt": {"calendar", "gold", "--from", "2027-01-01T00:00:00Z", "--for", "24h", "--rate", "40M", "--length", "2h"},
+		"calendar.yaml":   {"calendar", "gold", "-o", "yaml"},
 		"schema.json":     {"schema", "json"},
 		"schema.yang":     {"schema", "yang"},
 		"yang-data.json":  {"schema", "yang-data", "-"},
@@ -169,9 +208,13 @@ func TestFailures(t *testing.T) {
 		"two ids":       {[]string{"show", "x", "y"}, 2, `slsctl show: "y" is one argument too many; see slsctl show --help`},
 		"time":          {[]string{"usage", "--at", "tomorrow"}, 2, `--at "tomorrow": expected a time in RFC 3339, e.g. 2027-01-01T20:00:00Z`},
 		"format":        {[]string{"list", "-o", "xml"}, 2, `--output "xml": expected table, json or yaml`},
-		"no command":    {nil, 2, "which command? One of apply, list, show, usage, delete, schema, completion; see slsctl --help"},
+		"no command":    {nil, 2, "which command? One of apply, list, show, usage, delete, match, calendar, schema, completion; see slsctl --help"},
 		"wrong command": {[]string{"aply"}, 2, `slsctl has no command "aply": did you mean apply?`},
 		"wrong option":  {[]string{"list", "--al"}, 2, "there is no option -al; see slsctl list --help"},
+		"match what":    {[]string{"match", "--to", "10.3.0.1"}, 2, "slsctl match: where to, which class, which rate? E.g. slsctl match --to 10.3.0.10 --class EF --rate 20M"},
+		"rate":          {[]string{"match", "--to", "10.3.0.1", "--class", "EF", "--rate", "much"}, 2, `--rate "much" is not a rate: "much" is not a number; expected a whole or decimal number of bit/s with an optional k, M, G or T, e.g. 64k, 20M, 1.5G`},
+		"no time":       {[]string{"match", "--to", "10.3.0.1", "--class", "EF", "--rate", "1M", "--for", "-2h"}, 2, "--for -2h0m0s: expected more than 0, e.g. 2h"},
+		"length":        {[]string{"calendar", "gold", "--length", "2h"}, 2, "--length 2h0m0s: expected a duration above 0, and --rate"},
 		"no language":   {[]string{"schema"}, 2, "slsctl schema: which language: json, yang or yang-data? See slsctl schema --help"},
 		"language":      {[]string{"schema", "xsd"}, 2, `slsctl schema: "xsd" is not json, yang or yang-data`},
 		"data of what":  {[]string{"schema", "yang-data"}, 2, "slsctl schema yang-data: which file? E.g. slsctl schema yang-data gold.yaml"},
@@ -188,6 +231,37 @@ func TestFailures(t *testing.T) {
 				t.Errorf("got %+v, want %d, %q", got, test.status, test.want)
 			}
 		})
+	}
+}
+
+// What is asked for gets there; a request that nothing serves is a failure.
+func TestMatchAndCalendar(t *testing.T) {
+	f := &fake{}
+	socket := clitest.Serve(t, f)
+	got := clitest.Run(t, App(), "", "match", "-s", socket, "--from", "10.1.0.1", "--to", "10.3.0.1", "--class", "AF41", "--rate", "1G",
+		"--min-rate", "100M", "--peak", "2G", "--priority", "2", "--at", "2027-01-01T20:00:00+01:00", "--for", "2h", "--customer", "1",
+		"--provider", "2", "--egress", "127.0.0.1", "--ingress", "127.0.0.2", "--limit", "9")
+	if got.Status != cli.ExitFailed || got.Stderr != "" || !strings.HasPrefix(got.Stdout, "No SLS would serve it.\n") {
+		t.Errorf("%+v", got)
+	}
+	from := time.Date(2027, 1, 1, 19, 0, 0, 0, time.UTC)
+	want := &api.MatchRequest{
+		Source: "10.1.0.1", Destination: "10.3.0.1", Class: "AF41", Rate: 1e9, MinRate: 100e6, Peak: 2e9, Priority: 2, Customer: 1, Provider: 2,
+		Egress: "127.0.0.1", Ingress: "127.0.0.2", From: timestamppb.New(from), Until: timestamppb.New(from.Add(2 * time.Hour)), Limit: 9,
+	}
+	if len(f.matched) != 1 || !proto.Equal(f.matched[0], want) {
+		t.Errorf("asked %v, want %v", f.matched, want)
+	}
+	if got := clitest.Run(t, App(), "", "calendar", "-s", socket, "gold", "--class", "EF", "--from", "2027-01-01T20:00:00+01:00", "--for", "1h",
+		"--rate", "1M", "--length", "30m", "--limit", "7"); got.Status != cli.ExitOK || !strings.HasSuffix(got.Stdout, "1 Mbit/s: no time was found at which it is to be had.\n") {
+		t.Errorf("%+v", got)
+	}
+	ask := &api.CalendarRequest{
+		Id: "gold", Class: "EF", From: timestamppb.New(from), Until: timestamppb.New(from.Add(time.Hour)), Rate: 1e6,
+		Length: durationpb.New(30 * time.Minute), Limit: 7,
+	}
+	if len(f.asked) != 1 || !proto.Equal(f.asked[0], ask) {
+		t.Errorf("asked %v, want %v", f.asked, ask)
 	}
 }
 

@@ -2,7 +2,7 @@
 
 function __fish_slsctl_no_subcommand --description 'Test if there has been any subcommand yet'
     for i in (commandline -opc)
-        if contains -- $i apply list show usage delete schema completion
+        if contains -- $i apply list show usage delete match calendar schema completion
             return 1
         end
     end
@@ -31,6 +31,31 @@ complete -r -c slsctl -n '__fish_slsctl_no_subcommand' -a 'usage' -d 'show what 
 complete -c slsctl -n '__fish_seen_subcommand_from usage' -f -l at -r -d '`TIME` in RFC 3339, e.g. 2027-01-01T20:00:00Z (default: now)'
 complete -c slsctl -n '__fish_seen_subcommand_from delete' -f -l help -s h -d 'show help'
 complete -r -c slsctl -n '__fish_slsctl_no_subcommand' -a 'delete' -d 'delete SLSs'
+complete -c slsctl -n '__fish_seen_subcommand_from match' -f -l help -s h -d 'show help'
+complete -r -c slsctl -n '__fish_slsctl_no_subcommand' -a 'match' -d 'say which SLS would serve a request, and why the others would not'
+complete -c slsctl -n '__fish_seen_subcommand_from match' -f -l from -r -d 'source `ADDRESS` or prefix (default: any)'
+complete -c slsctl -n '__fish_seen_subcommand_from match' -f -l to -r -d 'destination `ADDRESS` or prefix'
+complete -c slsctl -n '__fish_seen_subcommand_from match' -f -l class -r -d 'class of service: a PHB `NAME` such as EF, AF41, CS5, or a DSCP'
+complete -c slsctl -n '__fish_seen_subcommand_from match' -f -l rate -r -d 'rate (CIR), bit/s: a `RATE` such as 20M'
+complete -c slsctl -n '__fish_seen_subcommand_from match' -f -l min-rate -r -d 'least `RATE` that is of use, bit/s (default: all or nothing)'
+complete -c slsctl -n '__fish_seen_subcommand_from match' -f -l peak -r -d 'peak `RATE` (PIR), bit/s'
+complete -c slsctl -n '__fish_seen_subcommand_from match' -f -l relative -d 'the class without a rate'
+complete -c slsctl -n '__fish_seen_subcommand_from match' -f -l priority -r -d 'admission `PRIORITY`, 0 to 7'
+complete -c slsctl -n '__fish_seen_subcommand_from match' -f -l at -r -d '`TIME` at which it starts, in RFC 3339 (default: now)'
+complete -c slsctl -n '__fish_seen_subcommand_from match' -f -l for -r -d 'how long it lasts, a `DURATION` such as 2h'
+complete -c slsctl -n '__fish_seen_subcommand_from match' -f -l customer -r -d '`AS` whose traffic it is'
+complete -c slsctl -n '__fish_seen_subcommand_from match' -f -l provider -r -d '`AS` that the traffic enters'
+complete -c slsctl -n '__fish_seen_subcommand_from match' -f -l egress -r -d '`ADDRESS` of the customer\'s border interface (default: any)'
+complete -c slsctl -n '__fish_seen_subcommand_from match' -f -l ingress -r -d '`ADDRESS` of the provider\'s border interface (default: any)'
+complete -c slsctl -n '__fish_seen_subcommand_from match' -f -l limit -r -d 'how many SLSs that do not cover the request to tell of, a `NUMBER`'
+complete -c slsctl -n '__fish_seen_subcommand_from calendar' -f -l help -s h -d 'show help'
+complete -r -c slsctl -n '__fish_slsctl_no_subcommand' -a 'calendar' -d 'show what of an SLS is sold when, and what can be had'
+complete -c slsctl -n '__fish_seen_subcommand_from calendar' -f -l class -r -d 'class of service, a `NAME` (default: the SLS\'s only one)'
+complete -c slsctl -n '__fish_seen_subcommand_from calendar' -f -l from -r -d '`TIME` in RFC 3339, e.g. 2027-01-01T20:00:00Z (default: now)'
+complete -c slsctl -n '__fish_seen_subcommand_from calendar' -f -l for -r -d 'how long, a `DURATION`'
+complete -c slsctl -n '__fish_seen_subcommand_from calendar' -f -l rate -r -d '`RATE` whose earliest start is asked for, bit/s'
+complete -c slsctl -n '__fish_seen_subcommand_from calendar' -f -l length -r -d 'how long that rate is wanted, a `DURATION`'
+complete -c slsctl -n '__fish_seen_subcommand_from calendar' -f -l limit -r -d 'how many lines at most, a `NUMBER`'
 complete -c slsctl -n '__fish_seen_subcommand_from schema' -f -l help -s h -d 'show help'
 complete -r -c slsctl -n '__fish_slsctl_no_subcommand' -a 'schema' -d 'print the form of an SLS as JSON Schema or YANG'
 complete -c slsctl -n '__fish_seen_subcommand_from completion' -f -l help -s h -d 'show help'
