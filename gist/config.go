@@ -28,7 +28,9 @@ const (
 
 // QueryRoute says how a Query for some MRI is to be sent.
 type QueryRoute struct {
-	Local netip.Addr // our address towards the flow: NLI, and source if S=1; zero: Config.Address
+	// Local is our address: in the NLI, and the source if S=1. Zero: Config.Address
+	// or, along the flow's path, one of the flow's IP version.
+	Local netip.Addr
 	// To is where it goes; zero, with the Path-Coupled and the Loose-End MRM: to
 	// the flow's far end. Downstream it can be nothing else (RFC 5971 §5.8.1.2).
 	To          netip.AddrPort
@@ -121,7 +123,9 @@ type Config struct {
 	Identity []byte
 	// Address is the NLI interface address: where peers reach us.
 	Address netip.Addr
-	// Addresses are all others that this node has. No message is sent to them.
+	// Addresses are all others that this node has. No message is sent to them. The
+	// first one of the IP version that Address is not of is for peers that have
+	// that version alone.
 	Addresses []netip.Addr
 	// Port is GIST's UDP port, ours and everybody else's. 0: 270.
 	Port uint16

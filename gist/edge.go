@@ -274,7 +274,11 @@ func (e *Edge) refuse(d *Datagram, id wire.ErrorID, info []wire.AdditionalInfo, 
 		local = c.Internal
 	}
 	q := &e.msg
-	if q.NLI.Address.Is4() != local.Is4() {
+	to := q.NLI.Address
+	if e.fromInner && to.Is4() != local.Is4() {
+		to = d.From.Addr() // our own QNE, which its peers know by the other IP version
+	}
+	if to.Is4() != local.Is4() {
 		e.out = append(e.out, Note{Kind: "error-unaddressable", Remote: d.From, Detail: q.NLI.Address.String()})
 		return
 	}
@@ -289,6 +293,6 @@ func (e *Edge) refuse(d *Datagram, id wire.ErrorID, info []wire.AdditionalInfo, 
 	}
 	e.stats.Errors++
 	e.out = append(e.out, SendDatagram{
-		Local: local, To: netip.AddrPortFrom(q.NLI.Address, c.Port), Payload: report.AppendDatagram(nil),
+		Local: local, To: netip.AddrPortFrom(to, c.Port), Payload: report.AppendDatagram(nil),
 	})
 }

@@ -447,3 +447,34 @@ func TestMappedAddresses(t *testing.T) {
 		t.Error("an IPv4 address in IPv6 form was taken for one of ours")
 	}
 }
+
+// RFC 5971 §5.2.2: a node with several addresses answers from the one that the
+// Query was sent to and, where that is not its own, from one of the Query's IP
+// version.
+func TestAnswersFromTheAddressAsked(t *testing.T) {
+	second := addr("192.0.2.200")
+	b := onPath(t, func(c *Config) { c.Addresses = append(c.Addresses, second) })
+	for _, c := range []struct {
+		mri   wire.MRI
+		local netip.Addr
+		want  netip.Addr
+	}{
+		{pc, second, second},
+		{pc, aAddr, aAddr},
+		{pc, pc.Flow.Destination.Addr(), aAddr},
+		{pc6, aAddr6, aAddr6},
+		{pc6, pc6.Flow.Destination.Addr(), aAddr6},
+	} {
+		actions := b.do(queryOf(c.mri, cAddr, func(_ *wire.Message, d *Datagram) { d.Local = netip.AddrPortFrom(c.local, testPort) }))
+		r := b.response(actions)
+		var from netip.Addr
+		for _, a := range actions {
+			if s, ok := a.(SendDatagram); ok {
+				from = s.Local
+			}
+		}
+		if r.NLI.Address != c.want || from != c.want {
+			t.Errorf("asked at %v: answered by %v from %v, want %v", c.local, r.NLI.Address, from, c.want)
+		}
+	}
+}

@@ -24,6 +24,9 @@ type source struct {
 func (m *Machine) querySource(mri *wire.MRI, rt *QueryRoute, n uint8) source {
 	flow := mri.Flow.Source.Addr()
 	switch {
+	case mri.Method == wire.OffPath && rt.Local.Is4() != rt.To.Addr().Is4():
+		// The edge that relays is reached over the other IP version.
+		return source{addr: m.addressLike(rt.To.Addr())}
 	case mri.Method == wire.OffPath, mri.Upstream, !m.cfg.FlowSource, rt.SignallingSource,
 		n%2 == 0, flow.IsUnspecified(), flow == rt.Local:
 		return source{addr: rt.Local}

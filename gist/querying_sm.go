@@ -286,7 +286,7 @@ func (m *Machine) setQNLI(e *wire.Message, hops uint8, rt *QueryRoute, from sour
 	address, ttl := rt.Local, rt.TTL
 	switch {
 	case e.MRI.Method == wire.OffPath:
-		address, ttl = m.cfg.Address, 0
+		ttl = 0
 	case e.MRI.Upstream:
 		ttl = hops
 	}
@@ -500,9 +500,9 @@ func (m *Machine) sendConfirm(r *routing, o *origin) {
 	}
 	e := m.newMessage(wire.Confirm, r.nslp)
 	setKey(e, &r.mri, r.sid)
-	address := m.cfg.Address
-	if r.mri.Method != wire.OffPath && r.local.IsValid() {
-		address = r.local
+	address := r.local
+	if address.Is4() != r.peer.addr.Is4() || !address.IsValid() {
+		address = m.addressLike(r.peer.addr)
 	}
 	m.setNLI(e, address, 0, time.Duration(msg.NLI.ValidityMS)*time.Millisecond)
 	e.ResponderCookie = msg.ResponderCookie

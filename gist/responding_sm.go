@@ -200,6 +200,9 @@ func (m *Machine) respond(o *origin) {
 		return
 	}
 	local := m.addressLike(a.to.Addr())
+	if to := o.local.Addr(); msg.MRI.Method != wire.OffPath && to.Is4() == a.to.Addr().Is4() && m.own(to) {
+		local = to // the one that the peer has asked
+	}
 	if local.Is4() != a.to.Addr().Is4() {
 		// RFC 5971 §7.4: "it is intrinsically impossible for an IPv4-only or
 		// IPv6-only GIST node to support signalling for flows using the other IP

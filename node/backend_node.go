@@ -266,7 +266,7 @@ func (d *dump) routingState(i gist.RoutingStateInfo) bool {
 func (d *dump) association(s *shard, i *gist.AssociationInfo) bool {
 	if len(d.resp.Associations) < d.limit {
 		d.resp.Associations = append(d.resp.Associations, &api.Association{
-			Local: addrText(s.node.cfg.GIST.Address), Remote: i.Remote.String(), PeerId: i.PeerID, State: i.State,
+			Local: addrText(s.node.cfg.GIST.like(i.Remote.Addr())), Remote: i.Remote.String(), PeerId: i.PeerID, State: i.State,
 			RoutingStates: uint32(i.RoutingStates),
 		})
 	}

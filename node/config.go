@@ -97,13 +97,14 @@ type StoreConfig struct{ Path string }
 // GISTConfig is the GIST node. Zero numbers mean the machine's defaults, where
 // nothing else is said.
 type GISTConfig struct {
-	Address   netip.Addr // of this QNE, its NLI interface address
-	Port      uint16     // UDP; 270 if not said. One for all nodes, for the MRI has none
-	TCPPort   uint16     // messaging associations, over TLS where there is any; the same as Port if not said
-	PlainPort uint16     // those without TLS, where both are allowed
-	TLS       *TLSConfig // nil: none
-	SCTP      bool       // where the kernel has it, as insecure as plain TCP; ports as those without TLS
-	Shards    int        // 0: one per core
+	Address   netip.Addr   // of this QNE, its NLI interface address
+	Addresses []netip.Addr // its others: of other IP versions, or in other networks
+	Port      uint16       // UDP; 270 if not said. One for all nodes, for the MRI has none
+	TCPPort   uint16       // messaging associations, over TLS where there is any; the same as Port if not said
+	PlainPort uint16       // those without TLS, where both are allowed
+	TLS       *TLSConfig   // nil: none
+	SCTP      bool         // where the kernel has it, as insecure as plain TCP; ports as those without TLS
+	Shards    int          // 0: one per core
 
 	RoutingStateValidity, AssociationHoldTime time.Duration
 
@@ -268,4 +269,26 @@ func (c *Config) resolve(path string) string {
 		return path
 	}
 	return filepath.Join(filepath.Dir(c.File), path)
+}
+
+// all are the addresses of this QNE, the first one first.
+func (g *GISTConfig) all() []netip.Addr { return append([]netip.Addr{g.Address}, g.Addresses...) }
+
+// at are all addresses, with a port.
+func (g *GISTConfig) at(port uint16) (all []netip.AddrPort) {
+	for _, a := range g.all() {
+		all = append(all, netip.AddrPortFrom(a, port))
+	}
+	return all
+}
+
+// like is this QNE's address for who has a: the first one of a's IP version. If
+// there is none, the first.
+func (g *GISTConfig) like(a netip.Addr) netip.Addr {
+	for _, own := range g.all() {
+		if own.Is4() == a.Is4() {
+			return own
+		}
+	}
+	return g.Address
 }

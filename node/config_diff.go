@@ -112,6 +112,7 @@ func (c *Changes) admin(a, b AdminConfig) {
 
 func (c *Changes) gist(a, b GISTConfig) {
 	c.restart("gist.address", a.Address != b.Address)
+	c.restart("gist.addresses", !slices.Equal(a.Addresses, b.Addresses))
 	c.restart("gist.port", a.Port != b.Port)
 	c.restart("gist.tcp_port", a.TCPPort != b.TCPPort)
 	c.restart("gist.plain_port", a.PlainPort != b.PlainPort)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,7 @@ type configParser struct {
 	c *Config
 	// What is checked when all is read, or only by Load.
 	edges       []strictyaml.Object
+	qnes        []strictyaml.Value // beside edges
 	tlsPart     strictyaml.Object
 	recordsPart strictyaml.Object
 	badInsecure bool                     // nobody knows what it should say
@@ -212,10 +214,11 @@ func (p *configParser) store(v strictyaml.Value) {
 }
 
 func (p *configParser) gist(v strictyaml.Value) {
-	o := v.Object("a mapping with at least address", "address", "port", "tcp_port", "plain_port", "tls", "sctp", "shards",
+	o := v.Object("a mapping with at least address", "address", "addresses", "port", "tcp_port", "plain_port", "tls", "sctp", "shards",
 		"routing_state_validity", "association_hold_time", "limits", "ingress_filter", "intercept")
 	g := &p.c.GIST
 	g.Address = o.Need("address").Address("this QNE's own address")
+	p.addresses(o.Get("addresses"))
 	g.Port = uint16(o.Get("port").Number("a UDP port", 1, math.MaxUint16, 270))
 	g.TCPPort = uint16(o.Get("tcp_port").Number("a TCP port", 1, math.MaxUint16, int64(g.Port)))
 	g.Shards = int(o.Get("shards").Number("the number of shards, 0 for one per core", 0, 256, 0))
@@ -234,6 +237,20 @@ func (p *configParser) gist(v strictyaml.Value) {
 	p.tls(o.Get("tls"))
 	g.SCTP = o.Get("sctp").Bool(false)
 	p.stacks(o)
+}
+
+// addresses reads gist.addresses.
+func (p *configParser) addresses(v strictyaml.Value) {
+	g := &p.c.GIST
+	for _, item := range v.List("a list of this QNE's other addresses") {
+		switch a := item.Address("another address of this QNE"); {
+		case !a.IsValid():
+		case slices.Contains(g.all(), a):
+			item.Bad("each of this QNE's addresses once", "gist.address is one of them")
+		default:
+			g.Addresses = append(g.Addresses, a)
+		}
+	}
 }
 
 func (p *configParser) nslp(v strictyaml.Value) {
@@ -341,7 +358,7 @@ func (p *configParser) edge(o strictyaml.Object) {
 	}
 	e.Neighbor.Names = p.names(n.Get("names"))
 	p.c.Edges = append(p.c.Edges, e)
-	p.edges = append(p.edges, o)
+	p.edges, p.qnes = append(p.edges, o), append(p.qnes, list)
 }
 
 func ingressFilter(v strictyaml.Value, otherwise IngressFilter) IngressFilter {
@@ -362,6 +379,28 @@ func (p *configParser) drivers(v strictyaml.Value) {
 			if driver.IsMapping() {
 				p.c.Intradomain = append(p.c.Intradomain, DriverConfig{Name: name, Path: driver.Path(), Node: driver.Node()})
 			}
+		}
+	}
+}
+
+// reachable checks that this QNE has addresses that its edge and the neighbour's
+// QNEs can answer to.
+func (p *configParser) reachable(i int, e *EdgeConfig) {
+	g := &p.c.GIST
+	if !g.Address.IsValid() {
+		return
+	}
+	if e.Internal.IsValid() && g.like(e.Internal).Is4() != e.Internal.Is4() {
+		p.edges[i].Get("internal").Bad("an address of an IP version that this QNE has", "see gist.addresses")
+	}
+	for _, q := range e.Neighbor.QNEs {
+		switch {
+		case q.Is4() != e.Neighbor.QNEs[0].Is4():
+			p.qnes[i].Wrong(fmt.Sprintf("%v and %v", e.Neighbor.QNEs[0], q), "addresses of one IP version", "the one in which this QNE is to be their peer")
+			return
+		case g.like(q).Is4() != q.Is4():
+			p.qnes[i].Wrong(q.String(), "an address of an IP version that this QNE has", "see gist.addresses")
+			return
 		}
 	}
 }
@@ -390,7 +429,8 @@ func (p *configParser) together() {
 		if e.External.IsValid() && e.Neighbor.Address.IsValid() && e.External.Is4() != e.Neighbor.Address.Is4() {
 			o.Get("external").Bad("an address of the same IP version as the neighbour's, "+e.Neighbor.Address.String(), "")
 		}
-		if e.Internal.IsValid() && (e.Internal == p.c.GIST.Address || e.Internal == e.External) {
+		p.reachable(i, &e)
+		if e.Internal.IsValid() && (slices.Contains(p.c.GIST.all(), e.Internal) || e.Internal == e.External) {
 			o.Get("internal").Bad("an address of the edge's own", "the QNE, or the edge's external side, has it too")
 		}
 		if e.External.IsValid() && e.External == e.Neighbor.Address {

@@ -119,6 +119,11 @@ func TestConfigErrors(t *testing.T) {
 		"metrics":                  {"127.1.0.1:9400", "9400", `q.yaml:11:19: metrics.listen: found "9400", expected where /metrics, /healthz and /readyz are served, host:port, e.g. 127.0.0.1:9400`},
 		"store":                    {"store: {path: as65001.db}", "store: as65001.db", `q.yaml:12:8: store: found "as65001.db", expected a mapping with path`},
 		"address and port":         {"address: 127.1.0.1\n", "address: 127.1.0.1:270\n", `q.yaml:14:12: gist.address: found "127.1.0.1:270", expected this QNE's own address, an IPv4 or IPv6 address (without the port: 127.1.0.1)`},
+		"own address twice":        {"shards: 2", "shards: 2\n  addresses: ['fd00:1::1', 127.1.0.1]", `q.yaml:17:28: gist.addresses[1]: found "127.1.0.1", expected each of this QNE's addresses once (gist.address is one of them)`},
+		"edge's own address":       {"shards: 2", "shards: 2\n  addresses: [127.1.0.2]", `q.yaml:26:15: edges[0].internal: found "127.1.0.2", expected an address of the edge's own (the QNE, or the edge's external side, has it too)`},
+		"IPv6 peer, IPv4 alone":    {"[127.2.0.1]", "['fd00:2::1']", "q.yaml:31:13: edges[0].neighbor.qnes: found fd00:2::1, expected an address of an IP version that this QNE has (see gist.addresses)"},
+		"IPv6 edge, IPv4 alone":    {"internal: 127.1.0.2", "internal: 'fd00:1::2'", `q.yaml:25:15: edges[0].internal: found "fd00:1::2", expected an address of an IP version that this QNE has (see gist.addresses)`},
+		"peer of two versions":     {"[127.2.0.1]", "[127.2.0.1, 'fd00:2::1']", "q.yaml:31:13: edges[0].neighbor.qnes: found 127.2.0.1 and fd00:2::1, expected addresses of one IP version (the one in which this QNE is to be their peer)"},
 		"port":                     {"port: 10270", "port: 70000", `q.yaml:15:9: gist.port: found "70000", expected a UDP port, a whole number from 1 to 65535`},
 		"duration":                 {"90s", "90", `q.yaml:17:26: gist.association_hold_time: found "90", expected how long an idle messaging association is kept, a duration from 1s to 24h, e.g. 500ms, 30s, 5m, 1h30m (which unit? 90s?)`},
 		"rate of zero":             {"50.5", "0", `q.yaml:18:56: gist.limits.queries_per_second: found "0", expected the mean rate of Queries per neighbour, a number above 0`},
@@ -313,6 +318,7 @@ func TestDiff(t *testing.T) {
 		"remote":        {"  allow:", "  remote: {listen: 'h:1', cert: c, key: k, client_ca: a, roles: [{cn: x, role: read}]}\n  allow:", nil, []string{"admin.remote"}},
 		"edge, all":     {"external: 127.1.2.1\n    neighbor:\n      as: 65002\n      address: 127.2.1.1\n      bgp_port: 10179\n      qnes: [127.2.0.1]", "external: 127.1.2.2\n    neighbor:\n      as: 65002\n      address: 127.2.1.1\n      bgp_port: 10179\n      qnes: [127.2.0.9]", nil, []string{"edges.to-as65002"}},
 		"SCTP":          {"shards: 2", "shards: 2\n  sctp: true", nil, []string{"gist.sctp"}},
+		"addresses":     {"shards: 2", "shards: 2\n  addresses: ['fd00:1::1']", nil, []string{"gist.addresses"}},
 		"ingress":       {"shards: 2", "shards: 2\n  ingress_filter: loose", nil, []string{"gist.ingress_filter"}},
 		"ingress, same": {"shards: 2", "shards: 2\n  ingress_filter: strict", nil, nil},
 		"edge ingress":  {"external: 127.1.2.1", "external: 127.1.2.1\n    ingress_filter: strict", nil, []string{"edges.to-as65002"}},
@@ -379,7 +385,7 @@ func TestDiffSeesEveryField(t *testing.T) {
 		}
 	}
 	walk(reflect.TypeFor[Config](), "")
-	const known = 91 // a new field: teach Diff, add a case to TestDiff, and count it here
+	const known = 92 // a new field: teach Diff, add a case to TestDiff, and count it here
 	if len(fields) != known {
 		t.Errorf("the configuration has %d fields, Diff was written for %d: %v", len(fields), known, fields)
 	}

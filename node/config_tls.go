@@ -111,7 +111,7 @@ func (p *configParser) readTLS() {
 		wrong("certificate", err.Error(), "a certificate in PEM and the key that belongs to it", tlsHint)
 		return
 	}
-	if err := fitFor(c.Certificate.Leaf, p.c.AS, p.c.GIST.Address, time.Now()); err != nil {
+	if err := fitFor(c.Certificate.Leaf, p.c.AS, p.c.GIST.all(), time.Now()); err != nil {
 		wrong("certificate", c.CertificateFile+": "+err.Error(), own, "qnectl pki show says what is in it")
 	}
 }
@@ -133,18 +133,24 @@ func readAuthorities(file string) (*x509.CertPool, error) {
 
 // fitFor says why peers would refuse a certificate of this QNE, nil if they
 // would not for anything that is in it.
-func fitFor(c *x509.Certificate, as uint32, address netip.Addr, now time.Time) error {
+func fitFor(c *x509.Certificate, as uint32, addresses []netip.Addr, now time.Time) error {
 	var errs []error
 	if of, ok := pki.ASOf(c); !ok {
 		errs = append(errs, fmt.Errorf("it names no AS, expected the URI %s", pki.ASURI(as)))
 	} else if of != as {
 		errs = append(errs, fmt.Errorf("it is of AS%d, expected AS%d", of, as))
 	}
-	if len(c.IPAddresses) > 0 && !slices.ContainsFunc(c.IPAddresses, func(ip net.IP) bool {
-		a, ok := netip.AddrFromSlice(ip)
-		return ok && a.Unmap() == address
-	}) {
-		errs = append(errs, fmt.Errorf("it names addresses, and gist.address %v is not among them", address))
+	for i, address := range addresses {
+		key := "gist.address"
+		if i > 0 {
+			key = "gist.addresses:"
+		}
+		if len(c.IPAddresses) > 0 && !slices.ContainsFunc(c.IPAddresses, func(ip net.IP) bool {
+			a, ok := netip.AddrFromSlice(ip)
+			return ok && a.Unmap() == address
+		}) {
+			errs = append(errs, fmt.Errorf("it names addresses, and %s %v is not among them", key, address))
+		}
 	}
 	switch {
 	case now.After(c.NotAfter):

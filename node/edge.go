@@ -46,7 +46,7 @@ func (n *Node) newEdge(cfg EdgeConfig) (*edge, error) {
 		return nil, err
 	}
 	n.peerSockets(e.udp.SetPeers([]netip.AddrPort{
-		netip.AddrPortFrom(n.cfg.GIST.Address, n.cfg.GIST.Port), netip.AddrPortFrom(cfg.Neighbor.Address, n.cfg.GIST.Port),
+		netip.AddrPortFrom(n.cfg.GIST.like(cfg.Internal), n.cfg.GIST.Port), netip.AddrPortFrom(cfg.Neighbor.Address, n.cfg.GIST.Port),
 	}))
 	return e, nil
 }
@@ -57,7 +57,7 @@ func newRelay(c *Config, e *EdgeConfig, r interdomain.Routes, ingress func(netip
 		Identity: fmt.Appendf(nil, "AS%d edge %s", c.AS, e.Name),
 		Internal: e.Internal, External: e.External, Port: c.GIST.Port,
 		Neighbor: e.Neighbor.Address, NeighborAS: e.Neighbor.AS,
-		QNEs:            []netip.Addr{c.GIST.Address},
+		QNEs:            []netip.Addr{c.GIST.like(e.Internal)},
 		ForwardingCheck: func(mri gistwire.MRI) bool { return e.forwards(r, mri) },
 		IngressFilter:   ingress,
 		Rate:            int(math.Ceil(c.GIST.Limits.QueriesPerSecond)),

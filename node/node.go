@@ -389,7 +389,7 @@ func (n *Node) openSockets() (err error) {
 		n.defers(func() { n.logError("forwards-TCP", tcp.Close()) })
 	}
 	udp, err := transport.ListenUDP(transport.UDPConfig{
-		Addrs:   []netip.AddrPort{netip.AddrPortFrom(n.cfg.GIST.Address, n.cfg.GIST.Port)},
+		Addrs:   n.cfg.GIST.at(n.cfg.GIST.Port),
 		Handler: n.whenOpen(n.fromStrangers), PeerHandler: n.whenOpen(n.fromPeers),
 		Foreign: n.cfg.GIST.Intercept != nil,
 		OnError: n.socketError,
@@ -426,9 +426,7 @@ func (n *Node) openSCTP() {
 // listenOn is where a shard accepts connections, without TLS and with it.
 func (n *Node) listenOn(s *shard) (plain, secure []netip.AddrPort) {
 	g := &n.cfg.GIST
-	at := func(port uint16) []netip.AddrPort {
-		return []netip.AddrPort{netip.AddrPortFrom(g.Address, port+uint16(s.index))}
-	}
+	at := func(port uint16) []netip.AddrPort { return g.at(port + uint16(s.index)) }
 	switch {
 	case g.TLS == nil:
 		return at(g.TCPPort), nil

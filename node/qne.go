@@ -22,7 +22,7 @@ import (
 // It does no I/O of its own and reads no clock, so the same code runs under
 // sockets and in a simulation. It is used from one goroutine.
 type qne struct {
-	address netip.Addr // ours, as in NLI and SOURCE_ADDR
+	sources sources // ours, as in NLI and SOURCE_ADDR
 	gist    *gist.Machine
 	nslp    *qosnslp.Machine
 	domain  *interdomain.Machine
@@ -92,7 +92,7 @@ func newQNE(cfg *Config, p qneParts) (qne, error) {
 	machine, err := gist.New(gist.Config{
 		// New at every start, and different in each shard (RFC 5971 §4.4.3).
 		Identity: fmt.Appendf(nil, "AS%d/%d/%x", cfg.AS, p.index, nonce),
-		Address:  cfg.GIST.Address, Port: cfg.GIST.Port,
+		Address:  cfg.GIST.Address, Addresses: cfg.GIST.Addresses, Port: cfg.GIST.Port,
 		TLSPort: tlsPort + uint16(p.index), TCPPort: plainPort + uint16(p.index), SCTPPort: plainPort + uint16(p.index),
 		NSLPIDs: []wire.NSLPID{nslpID}, ConnSpace: uint16(p.index),
 		Route: p.route, IngressFilter: p.ingress, Edges: servedEdges(cfg), DirectPeers: directPeers(cfg),
@@ -118,7 +118,7 @@ func newQNE(cfg *Config, p qneParts) (qne, error) {
 		return qne{}, err
 	}
 	return qne{
-		address: cfg.GIST.Address, gist: machine, auth: interdomain.NewAuth(ring, p.started, 0), peers: peerASs(cfg), fx: p.fx,
+		sources: sourcesOf(cfg), gist: machine, auth: interdomain.NewAuth(ring, p.started, 0), peers: peerASs(cfg), fx: p.fx,
 		nslp: qosnslp.New(qosnslp.Config{
 			Epoch: p.epoch, Rand: p.random, ErrorSource: nslpwire.SourceAddr(cfg.GIST.Address),
 			RefreshPeriod: cfg.NSLP.RefreshPeriod, RequestRetry: cfg.NSLP.RequestRetry,
@@ -136,17 +136,56 @@ func share(rate, shards int) int {
 	return (rate + shards - 1) / shards
 }
 
+// sources are our addresses as the neighbours' QNEs know them.
+type sources struct {
+	first netip.Addr
+	edges []edgeSource
+}
+
+type edgeSource struct {
+	as       uint32
+	external netip.Addr
+	own      netip.Addr
+}
+
+func sourcesOf(cfg *Config) sources {
+	s := sources{first: cfg.GIST.Address}
+	for i := range cfg.Edges {
+		e := &cfg.Edges[i]
+		s.edges = append(s.edges, edgeSource{e.Neighbor.AS, e.External, cfg.GIST.like(e.Neighbor.QNEs[0])})
+	}
+	return s
+}
+
+// towards is our address for a neighbouring AS: of several edges to it, that of
+// the one that mri leads through.
+func (s *sources) towards(as uint32, mri *wire.MRI) netip.Addr {
+	found := s.first
+	for i := len(s.edges) - 1; i >= 0; i-- {
+		e := &s.edges[i]
+		if e.as != as {
+			continue
+		}
+		if found = e.own; e.external == mri.Egress || e.external == mri.Ingress {
+			break
+		}
+	}
+	return found
+}
+
 // queryRoute says how the Query for an MRI leaves: to the egress edge that
 // relays it or, with configured discovery, straight to the neighbour's QNE.
-func queryRoute(edges []EdgeConfig, port uint16, mri wire.MRI) (gist.QueryRoute, error) {
+func queryRoute(edges []EdgeConfig, g *GISTConfig, mri wire.MRI) (gist.QueryRoute, error) {
 	for i := range edges {
 		e := &edges[i]
 		if e.External != mri.Egress || e.Neighbor.Address != mri.Ingress {
 			continue
 		}
-		r := gist.QueryRoute{To: netip.AddrPortFrom(e.Internal, port), AllowedPeers: e.Neighbor.QNEs}
+		r := gist.QueryRoute{
+			Local: g.like(e.Neighbor.QNEs[0]), To: netip.AddrPortFrom(e.Internal, g.Port), AllowedPeers: e.Neighbor.QNEs,
+		}
 		if e.Discovery == DiscoveryConfigured {
-			r.To, r.Direct = netip.AddrPortFrom(e.Neighbor.QNEs[0], port), true
+			r.To, r.Direct = netip.AddrPortFrom(e.Neighbor.QNEs[0], g.Port), true
 		}
 		return r, nil
 	}
@@ -349,7 +388,7 @@ func (q *qne) nslpDo(now time.Time, actions []qosnslp.Action) {
 func (q *qne) send(now time.Time, s *qosnslp.Send) {
 	m := &s.SendMessage
 	if s.Peer != stranger {
-		signed, err := q.auth.Seal(now, interdomain.Binding{SID: m.SID, NSLPID: m.NSLPID, MRI: m.MRI}, q.address, uint32(s.Peer), m.NSLPData)
+		signed, err := q.auth.Seal(now, interdomain.Binding{SID: m.SID, NSLPID: m.NSLPID, MRI: m.MRI}, q.sources.towards(uint32(s.Peer), &m.MRI), uint32(s.Peer), m.NSLPData)
 		if err != nil {
 			q.push(qosnslp.Status{MessageStatus: gist.MessageStatus{Handle: m.Handle, NSLPID: m.NSLPID, SID: m.SID, MRI: m.MRI, Err: err}})
 			return

@@ -77,7 +77,7 @@ func (n *Node) apply(ctx context.Context, next *Config) error {
 			s.edges = now.Edges
 			s.qne.auth.SetKeys(ring)
 			s.qne.domain.SetRecordSigner(book.own)
-			s.qne.peers = peers
+			s.qne.peers, s.qne.sources = peers, sourcesOf(now)
 			s.qne.domain.SetBorders(borders(now))
 			refused = s.qne.gist.SetEdges(servedEdges(now), directPeers(now))
 			// Ends what it no longer allows, with the edges as they are now.

@@ -46,11 +46,11 @@ func (s *shard) route(mri wire.MRI) (gist.QueryRoute, error) {
 	if mri.Method != wire.OffPath {
 		return alongPath(s.node.kernel, mri)
 	}
-	return offPathRoute(s.edges, s.node.cfg.GIST.Port, routes{s.node.bgp}, mri)
+	return offPathRoute(s.edges, &s.node.cfg.GIST, routes{s.node.bgp}, mri)
 }
 
-func offPathRoute(edges []EdgeConfig, port uint16, bgp interdomain.Routes, mri wire.MRI) (gist.QueryRoute, error) {
-	rt, err := queryRoute(edges, port, mri)
+func offPathRoute(edges []EdgeConfig, g *GISTConfig, bgp interdomain.Routes, mri wire.MRI) (gist.QueryRoute, error) {
+	rt, err := queryRoute(edges, g, mri)
 	rt.Path = egress(bgp, mri)
 	return rt, err
 }

@@ -101,7 +101,7 @@ func (s *shard) flush() {
 
 func (s *shard) sendDatagram(now time.Time, d gist.SendDatagram) {
 	if !d.Local.IsValid() {
-		d.Local = s.node.cfg.GIST.Address
+		d.Local = s.node.cfg.GIST.like(d.To.Addr())
 	}
 	s.out = append(s.out, transport.Outgoing{SendDatagram: d})
 	s.node.trace.add(traceEntry{
@@ -111,7 +111,7 @@ func (s *shard) sendDatagram(now time.Time, d gist.SendDatagram) {
 
 func (s *shard) connect(c gist.Connect) {
 	if !c.Local.IsValid() {
-		c.Local = s.node.cfg.GIST.Address
+		c.Local = s.node.cfg.GIST.like(c.To.Addr())
 	}
 	s.conns[c.Conn] = connAddrs{local: netip.AddrPortFrom(c.Local, 0), remote: c.To, stack: c.Stack}
 	if err := s.tcp.Connect(c); err != nil {

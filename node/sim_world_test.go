@@ -160,7 +160,9 @@ func (w *simWorld) add(file, text string, change ...func(*Config)) {
 	a.disk = &simStore{as: a, records: make(map[sls.ID][]byte)}
 	a.routes = simRoutes{as: a, index: len(w.as)}
 	w.as = append(w.as, a)
-	w.certs[cfg.GIST.Address] = simCertificate(cfg.AS, cfg.GIST.Address)
+	for _, own := range cfg.GIST.all() {
+		w.certs[own] = simCertificate(cfg.AS, cfg.GIST.all()...)
+	}
 }
 
 func (w *simWorld) start() {
@@ -173,8 +175,8 @@ func (w *simWorld) start() {
 	w.net.Run(time.Millisecond) // until the drivers are reconciled
 }
 
-func simCertificate(as uint32, address netip.Addr) *gist.Certificate {
-	return &gist.Certificate{CommonName: "qne", URIs: []string{pki.ASURI(as)}, Addresses: []netip.Addr{address}}
+func simCertificate(as uint32, addresses ...netip.Addr) *gist.Certificate {
+	return &gist.Certificate{CommonName: "qne", URIs: []string{pki.ASURI(as)}, Addresses: addresses}
 }
 
 // loadSLS gives the AS the SLSs that it is a party of.
@@ -218,7 +220,7 @@ func (a *simAS) attach() {
 			a.p.handle(gist.Datagram{Local: d.To, From: d.From, TTL: d.TTL, RouterAlert: d.RouterAlert, Payload: d.Payload})
 		}
 	}, Accept: func(c *simnet.Conn) bool { return a.p != nil && a.p.accept(c) }}
-	a.w.net.Attach(a.host, a.cfg.GIST.Address)
+	a.w.net.Attach(a.host, a.cfg.GIST.all()...)
 	for i := range a.cfg.Edges {
 		e := &a.cfg.Edges[i]
 		h := &simnet.Host{Name: e.Name, Datagram: func(d simnet.Datagram) {
@@ -252,7 +254,7 @@ func (a *simAS) boot() {
 	p.q, err = newQNE(a.cfg, qneParts{
 		epoch: w.rng.Uint32(), started: a.now(), random: w.rng.Uint64, fill: fill,
 		route: func(mri wire.MRI) (gist.QueryRoute, error) {
-			return offPathRoute(a.cfg.Edges, a.cfg.GIST.Port, a.routes, mri)
+			return offPathRoute(a.cfg.Edges, &a.cfg.GIST, a.routes, mri)
 		},
 		routes: a.routes, fx: p,
 	})
