@@ -371,7 +371,9 @@ func (n *node) decide(q *Question) Verdict {
 		if n.capacity != 0 && binary.BigEndian.Uint32(have[4:]) > n.capacity {
 			have = qspec(n.capacity)
 		}
-		return Verdict{Accept: true, QSPEC: have, ResponseQSPEC: have, NextPeer: n.id + 1, Next: hop(n.id), Last: int(n.id) == len(n.w.nodes)}
+		v := Verdict{Accept: true, QSPEC: have, ResponseQSPEC: have}
+		v.NextPeer, v.Next, v.Last = n.w.next(n.id, q.MRI)
+		return v
 	case Conclude:
 		return Verdict{Accept: true, ResponseQSPEC: q.Message.QSPEC}
 	}

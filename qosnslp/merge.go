@@ -14,8 +14,7 @@ import (
 type former struct {
 	side  side
 	rsn   wire.RSN // of its last refresh
-	heard instant
-	until instant // without a refresh its state is over
+	until instant  // without a refresh its state is over
 }
 
 func (f *former) is(r *Received) bool {
@@ -80,7 +79,7 @@ func (m *Machine) fromFormer(s *session, r *Received, msg *wire.Message) bool {
 		return true
 	}
 	m.stats.FormerRefreshes++
-	f.heard, f.until = m.now, m.after(lifetime(periodOf(msg)))
+	f.until = m.after(lifetime(periodOf(msg)))
 	if msg.HasRII {
 		m.respondTo(r, msg, m.own(wire.ClassSuccess, wire.RefreshSuccessful))
 	}
@@ -125,7 +124,6 @@ func (m *Machine) arrived(s *session, t *txn) {
 		return f.side.peer == t.up.peer && f.side.mri == t.up.mri && f.side.nslpid == t.up.nslpid
 	})
 	old := s.up
-	v.arrivedAt = m.now
 	s.up = t.up // what is no longer asked for is compared with it
 	if t.oldTorn || old.peer == Stranger {
 		m.forgetUp(s, old)
@@ -161,8 +159,12 @@ func (m *Machine) upNotified(s *session, n *gist.NetworkNotification) {
 	switch {
 	case n.Type == gist.CommunicationFailure:
 		return
-	case n.Type == gist.RoutingStatusChange && (n.Status == gist.Bad || n.Status == gist.Good && (s.up.sii == 0 || n.SII == s.up.sii)):
+	case n.Type == gist.RoutingStatusChange && (n.Status == gist.Bad && !s.up.mri.Upstream || n.Status == gist.Good && (s.up.sii == 0 || n.SII == s.up.sii)):
 		return // GIST has nobody there to tell, or all is well
+	}
+	if s.up.mri.Upstream {
+		m.inviteAgain(s)
+		return
 	}
 	if v := s.moving(); v.notified == 0 || m.now-v.notified >= instant(m.cfg.RefreshPeriod) {
 		v.notified = m.now
@@ -242,15 +244,14 @@ func (m *Machine) tornMeanwhile(s *session) {
 	}
 }
 
-// fallBack makes a former upstream peer that still refreshes the current one
+// fallBack makes a former upstream peer that has not torn its branch the current one
 // again, where the current one has torn its branch or has been silent for the
 // lifetime; false: there is none. RFC 5974 §5.2.5.4
 func (m *Machine) fallBack(s *session) bool {
 	v := s.move
 	for i := len(v.formers) - 1; i >= 0; i-- {
 		f := v.formers[i]
-		// One that was heard of before the move only has perhaps been torn.
-		if f.until <= m.now || f.heard <= v.arrivedAt {
+		if f.until <= m.now {
 			m.dropFormer(s, i)
 			continue
 		}

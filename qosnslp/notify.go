@@ -78,6 +78,9 @@ func (m *Machine) notify(r *Received, msg *wire.Message) {
 	}
 	m.stats.Notified++
 	m.do(Notified{SID: s.sid, Peer: r.Peer, Downstream: down, Message: msg})
+	if down {
+		m.mayHaveMoved(s, &msg.InfoSpec)
+	}
 	if m.ownAffair(s, r, msg, down) || msg.Flags&wire.Scoping != 0 {
 		return
 	}

@@ -169,10 +169,15 @@ func (m *Machine) invited(s *session, t *txn) {
 			}
 		}
 		if own == nil {
-			return
+			break
 		}
+		m.keepInvitation(s, own)
 		m.do(Result{SID: s.sid, RSN: t.rsn, Kind: Answered, Info: m.own(wire.ClassSuccess, wire.ReservationSuccessful)})
 		m.endQuery(own)
+	}
+	if v := s.move; v != nil && v.invitation != nil && v.again {
+		v.again = false
+		m.reinvite(s)
 	}
 }
 

@@ -49,18 +49,18 @@ type branch struct {
 
 // move is what few sessions have: that their path has changed.
 type move struct {
-	branches []branch
-	formers  []former
-	// The last time that downstream, and that upstream, became another.
-	moved, arrivedAt instant
-	retryAt          instant // the new path refused: it is asked again
-	backoff          uint8   // so many times it could not be reached
-	notified         instant // upstream was told of a possible change there
-	tearing          uint64  // handle of the last TEAR by SII
-	torn             side    // where that went
-	again            bool    // asked for while a request was under way
-	toNew            bool    // GIST has another peer than the one that has the reservation
-	pinned           bool    // the new path refused: what is sent bypasses routing state
+	branches   []branch
+	formers    []former
+	moved      instant // the last time
+	retryAt    instant // the new path refused: it is asked again
+	backoff    uint8   // so many times it could not be reached
+	notified   instant // upstream was told of a possible change there
+	tearing    uint64  // handle of the last TEAR by SII
+	torn       side    // where that went
+	invitation *Invite // at the QNR, of a receiver-initiated session
+	again      bool    // asked for while a request was under way
+	toNew      bool    // GIST has another peer than the one that has the reservation
+	pinned     bool    // the new path refused: what is sent bypasses routing state
 }
 
 func (s *session) moving() *move {
@@ -382,6 +382,10 @@ func (m *Machine) rerouteRefused(s *session, t *txn, v *Verdict) {
 		return
 	}
 	m.stats.RerouteRefused++
+	if t.oldLost {
+		m.nothingLeft(s, t)
+		return
+	}
 	m.forgetNew(s, t)
 	w := s.moving()
 	if w.pinned = w.pinned || t.sent && t.down.mri != s.down.mri; w.pinned {
@@ -410,6 +414,24 @@ func (m *Machine) rerouteRefused(s *session, t *txn, v *Verdict) {
 		m.do(Notified{SID: s.sid, Peer: Local, Message: &msg})
 	}
 	m.done(s)
+}
+
+// leaving says whether a request is under way that takes the session to another
+// path downstream, or may.
+func (s *session) leaving() bool {
+	t := s.txn
+	return t != nil && (t.kind == reroute || t.kind == modify && t.sent && !t.down.leads(s.down))
+}
+
+// nothingLeft ends a session that a new path, or a new upstream peer, does not
+// have, after the old one has lost it.
+func (m *Machine) nothingLeft(s *session, t *txn) {
+	e := ending{reason: Torn, tear: true}
+	if t.oldLost {
+		e.reason, e.tell, e.info = Lost, true, m.lostInfo(t.info)
+	}
+	s.txn = nil
+	m.end(s, e)
 }
 
 // unpin: the way is the one that it should be.

@@ -60,6 +60,9 @@ func (m *Machine) malformed(r *Received, msg *wire.Message, err error) {
 // reserve is RFC 5974 §5.4.1.
 func (m *Machine) reserve(r *Received, msg *wire.Message) {
 	s := m.sessions[r.SID]
+	if s != nil && m.fromFormer(s, r, msg) {
+		return
+	}
 	if !m.reserveFits(s, r, msg) {
 		return
 	}
@@ -69,7 +72,6 @@ func (m *Machine) reserve(r *Received, msg *wire.Message) {
 	switch {
 	case s == nil:
 		m.reserveUnknown(r, msg)
-	case m.fromFormer(s, r, msg):
 	case msg.Tears():
 		m.tear(s, r, msg)
 	case s.state == closing:

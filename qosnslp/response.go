@@ -141,6 +141,10 @@ func (m *Machine) aboutRefresh(s *session, r *Received, msg *wire.Message) {
 		m.listRefused(r, msg)
 	case !i.IsError():
 		s.badSince = 0 // "the message MUST NOT be forwarded further"
+	case lost(i) && s.leaving():
+		// It goes another way already, or ends if it is not had there.
+		m.note("old-path-lost", r.SID, r.Peer, "%v", *i)
+		s.txn.oldLost = true
 	case lost(i):
 		m.note("lost", r.SID, r.Peer, "%v", *i)
 		m.end(s, ending{reason: Refused, tear: true, info: *i, tell: true, resp: msg})

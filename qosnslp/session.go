@@ -144,6 +144,7 @@ type txn struct {
 	toNew   bool // GIST has another peer than the one that has the reservation
 	oldTorn bool // the upstream peer before this one has torn its branch
 	newTorn bool // this one has
+	oldLost bool // what stood on the old path downstream is gone
 
 	// closeIt only
 	needVerdict, needResponse, unconfirmed bool

@@ -241,11 +241,8 @@ func (m *Machine) refused(s *session, t *txn, v *Verdict) {
 	if !t.discard || s.initiator {
 		m.tellUp(s, t, t.outcome, t.info, v, passed)
 	}
-	if t.oldTorn {
-		// The peer that had the session has ended it, and the new one does not get
-		// it.
-		s.txn = nil
-		m.end(s, ending{reason: Torn, tear: true})
+	if t.oldTorn || t.oldLost {
+		m.nothingLeft(s, t)
 		return
 	}
 	if t.kind == modify {
