@@ -1,6 +1,7 @@
 package qosnslp
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -235,7 +236,7 @@ func TestBidirectionalSenderReceiver(t *testing.T) {
 func TestBoundBounds(t *testing.T) {
 	w := scripted(t)
 	m := withRII(reserveMsg(0, 5, qspec(1)), 3)
-	m.BoundSessions = make([]wire.BoundSession, maxBound+1)
+	m.BoundSessions = slices.Repeat([]wire.BoundSession{{Code: wire.BindTunnel}}, maxBound+1)
 	w.inject(2, 1, sid(1), m)
 	w.wantInfo(w.node(2).last(isResponse), wire.ClassTransientFailure, wire.ReservationFailure)
 	if w.node(2).asked[Admit] != 0 {

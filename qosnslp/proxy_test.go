@@ -192,7 +192,7 @@ func TestProxyUpstreamNotFound(t *testing.T) {
 	up.Upstream = true
 	w.node(1).handle(Initiate{SID: sid(1), NSLPID: 1, MRI: up, QSPEC: qspec(9), Flags: wire.Proxy})
 	w.run(time.Minute)
-	if r := w.wantResult(sid(1), Rejected); r.Info.Class != wire.ClassTransientFailure || r.Info.Code != wire.PathTruncated {
+	if r := w.wantResult(sid(1), Rejected); r.Info.Class != wire.ClassTransientFailure || r.Info.Code != wire.NoReversePath {
 		w.fatal("%v", r.Info)
 	}
 	w.node(1).handle(Initiate{SID: sid(2), NSLPID: 1, MRI: up, QSPEC: qspec(9)})

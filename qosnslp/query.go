@@ -320,7 +320,7 @@ func (m *Machine) queryNotSent(st *gistStatus) bool {
 		if st.Handle != 0 && q.handle == st.Handle {
 			m.note("not-sent", q.sid, q.down.peer, "%v", st.Err)
 			if q.phase == waitResponse {
-				m.answerQuery(q, m.sendFailure(st.Err), &Verdict{})
+				m.answerQuery(q, m.sendFailure(st.Err, q.down.mri.Upstream), &Verdict{})
 			}
 			return true
 		}

@@ -159,11 +159,14 @@ func (m *Machine) unreachable(s *session, err error) {
 
 // sendFailure is what an error RESPONSE says of a message that GIST could not
 // deliver.
-func (m *Machine) sendFailure(err error) wire.InfoSpec {
+func (m *Machine) sendFailure(err error, upstream bool) wire.InfoSpec {
 	for _, e := range []error{gist.ErrTooLarge, gist.ErrBadData, gist.ErrUnknownNSLPID, gist.ErrNoSecurity} {
 		if errors.Is(err, e) {
 			return m.own(wire.ClassPermanentFailure, wire.InternalError)
 		}
+	}
+	if upstream && (errors.Is(err, gist.ErrNoRoute) || errors.Is(err, gist.ErrNoPeer) || errors.Is(err, gist.ErrForgotten)) {
+		return m.own(wire.ClassTransientFailure, wire.NoReversePath) // towards the flow's source
 	}
 	for _, e := range []error{gist.ErrQueueFull, gist.ErrLimit} {
 		if errors.Is(err, e) {

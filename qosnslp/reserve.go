@@ -25,6 +25,10 @@ func (m *Machine) received(r *Received) {
 		m.malformed(r, msg, err)
 		return
 	}
+	if e := disagrees(&r.MRI, msg); e != nil {
+		m.malformed(r, msg, e)
+		return
+	}
 	if s := m.sessions[r.SID]; s != nil && !s.expects(r, msg) {
 		m.note("other-nslpid", r.SID, r.Peer, "NSLPID %d, the session has %d upstream", r.NSLPID, s.nslpid)
 		return

@@ -243,7 +243,7 @@ func (m *Machine) notSent(s *session, t *txn, err error) {
 		m.done(s)
 		m.unreachable(s, err)
 	default:
-		m.fail(s, t, nil, nil, m.refusal(t, m.sendFailure(err)), Rejected)
+		m.fail(s, t, nil, nil, m.refusal(t, m.sendFailure(err, t.down.mri.Upstream)), Rejected)
 	}
 }
 

@@ -373,7 +373,7 @@ func TestNotSent(t *testing.T) {
 	}
 	w.wantStand(sid(1), 0)
 	for err, want := range map[error]wire.ErrorClass{gist.ErrTooLarge: wire.ClassPermanentFailure, gist.ErrQueueFull: wire.ClassTransientFailure, errors.New("?"): wire.ClassTransientFailure} {
-		if i := w.node(1).m.sendFailure(err); i.Class != want {
+		if i := w.node(1).m.sendFailure(err, false); i.Class != want {
 			t.Errorf("%v: %v", err, i)
 		}
 	}

@@ -47,7 +47,10 @@ func parseBoundSession(v []byte) (s BoundSession, err *ParseError) {
 	if len(v) != 20 {
 		return s, wrongLength(TypeBoundSessionID, "5 words")
 	}
-	s.Code = BindingCode(v[3])
+	if s.Code = BindingCode(v[3]); s.Code == 0 {
+		// "Value 0 is reserved." RFC 5974 §6.3
+		return s, &ParseError{Code: UnknownFieldValue, Type: TypeBoundSessionID, Want: "a binding code from 1"}
+	}
 	copy(s.SID[:], v[4:])
 	return s, nil
 }

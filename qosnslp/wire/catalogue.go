@@ -1,6 +1,10 @@
 package wire
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
 
 // The catalogue of INFO-SPEC codes, RFC 5974 §5.1.3.6, by class.
 
@@ -120,6 +124,18 @@ var codeTexts = map[ErrorClass]map[uint8]string{
 		PolicyRefuses:     "policy refuses",
 		IntraDomainFailed: "intra-domain control refuses or failed",
 	},
+}
+
+// Catalogue returns every class and code that there are words for, in order.
+func Catalogue() []InfoSpec {
+	var list []InfoSpec
+	for c, codes := range codeTexts {
+		for code := range codes {
+			list = append(list, InfoSpec{Class: c, Code: code})
+		}
+	}
+	slices.SortFunc(list, func(a, b InfoSpec) int { return cmp.Or(cmp.Compare(a.Class, b.Class), cmp.Compare(a.Code, b.Code)) })
+	return list
 }
 
 // CodeText says in words what a class and code mean.

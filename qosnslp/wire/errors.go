@@ -1,10 +1,6 @@
 package wire
 
-import (
-	"fmt"
-
-	"github.com/interqos/interqos/internal/tlv"
-)
+import "fmt"
 
 // ParseError says what is wrong with a message, and carries what the INFO-SPEC
 // of an error RESPONSE tells the sender about it (RFC 5974 §5.1.3.6). Its class
@@ -37,30 +33,20 @@ func (e *ParseError) Unwrap() error { return e.Err }
 // maxInfoObject bounds how much of an offending object goes back to its sender.
 const maxInfoObject = 256
 
-// InfoSpec is what an error RESPONSE says of the error.
-//
-// Object Type Info goes with an object that should not be there, Object Value
-// Info with one that is wrong in itself (RFC 5974 §5.1.3.6):
-//
-//	|         Object Type           |           Reserved            |
-//
-//	| Rsvd  |  Real Object Length   |            Offset             |
-//	//                           Object                            //
+// InfoSpec is what an error RESPONSE says of the error: with Object Type Info or
+// Object Value Info where there is one for it (RFC 5974 §5.1.3.6).
 func (e *ParseError) InfoSpec(src ErrorSource) InfoSpec {
 	i := InfoSpec{Class: ClassProtocolError, Code: e.Code, Source: src}
-	switch e.Code {
-	case MissingObject, IllegalObject, UnknownObject, DuplicateObject:
+	switch InfoKindOf(i.Class, e.Code) {
+	case ObjectTypeInfo:
 		if e.Type != 0 || e.Object != nil {
-			i.Info = tlv.AppendU16(nil, uint16(e.Type))
-			i.Info = tlv.AppendU16(i.Info, 0)
+			i.Info = e.Type.AppendInfo(nil)
 		}
-	case WrongObjectLength, UnknownFieldValue, ErroneousValue, MalformedQSPEC:
+	case ObjectValueInfo:
 		// The whole object or nothing: Offset leaves out an object's front,
 		// and what is of interest is there.
 		if n := len(e.Object); n > 0 && n <= maxInfoObject && n%4 == 0 {
-			i.Info = tlv.AppendU16(make([]byte, 0, 4+n), uint16(n/4))
-			i.Info = tlv.AppendU16(i.Info, 0)
-			i.Info = append(i.Info, e.Object...)
+			i.Info = (&ObjectValue{Object: e.Object}).Append(make([]byte, 0, 4+n))
 		}
 	}
 	return i
