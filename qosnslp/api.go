@@ -72,6 +72,12 @@ type Initiate struct {
 	// both count on what they share (RFC 5974 §3.2.12, §5.4.1).
 	Keep bool
 
+	// Stateless says that the nodes up to the next stateful one keep no state of the
+	// session (RFC 5974 §4.7): it is the local one between the edges of their region,
+	// and names the end-to-end session in Bound, with wire.BindTunnel. Its messages go
+	// without GIST state, each refresh has the whole QSPEC, and so has the TEAR.
+	Stateless bool
+
 	brk bool // BREAK was set in the QUERY that asked for it
 }
 
@@ -195,6 +201,11 @@ const (
 	// Conclude: the RESPONSE to a QUERY has come. What of it goes upstream is
 	// ResponseQSPEC and Extra.
 	Conclude
+	// Transit, at a stateless node: a RESERVE, also a refresh or a TEAR, or a QUERY
+	// passes; RSN is its sender's. It goes on whether it is granted or not, for nobody can be told: the
+	// verdict's QSPEC says so to those who come after. nil: where accepted
+	// unchanged, else the message is dropped. Next, NextPeer and Extra count.
+	Transit
 )
 
 // ReleaseReason says why a session is over.
@@ -236,7 +247,7 @@ type Question struct {
 	// In is what GIST said of the message in question (without Data); zero
 	// where the question has no message.
 	In gist.RecvMessage
-	// Message is the RESERVE (Admit), the QUERY (Inspect) or the RESPONSE (Commit,
+	// Message is the RESERVE (Admit), the QUERY (Inspect), either (Transit) or the RESPONSE (Commit,
 	// Fail, Conclude); nil at
 	// the last node, at a time-out and in Release.
 	Message *wire.Message
@@ -256,7 +267,8 @@ type Question struct {
 }
 
 // Send hands a message to GIST on its way to Peer. The layer above adds what
-// authenticates it (Message ends without SESSION_AUTH).
+// authenticates it (Message ends without SESSION_AUTH). Peer is Local where a
+// stateless node sends on what it has not processed: to whoever is next.
 type Send struct {
 	gist.SendMessage
 	Peer Peer
@@ -333,6 +345,9 @@ type Config struct {
 	// at most (RFC 5974 §3.2.6). 0: 500, or 20 where Unreliable; 1: each
 	// session has messages of its own.
 	Summary int
+	// Stateless makes this node an interior one that keeps no state of sessions
+	// (RFC 5974 §4.7): what passes is asked about with Transit, and goes on.
+	Stateless bool
 	// Proxy makes this node a P-QNE, "set by administrator assignment"
 	// (RFC 5974 §4.8): what has the PROXY flag goes no further, and it is the
 	// QNR, or for a QUERY with RESERVE-INIT the QNI.

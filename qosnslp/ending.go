@@ -99,6 +99,7 @@ func (m *Machine) end(s *session, e ending) {
 	if s.state == creating && old != nil {
 		t.rsn, t.upRSN, t.up, t.down, t.also = old.rsn, old.upRSN, old.up, old.down, old.also
 		told = old.sent && !old.last
+		s.qspec = old.qspec
 	}
 	if e.tell && old != nil && (old.upstream() || old.kind == probe) && !old.made {
 		t.rii, t.hasRII = old.rii, true // the error answers that RESERVE

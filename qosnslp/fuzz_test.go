@@ -125,7 +125,8 @@ func FuzzMachine(f *testing.F) {
 					mri = hop(from - 1).Reverse()
 				}
 				msg := in.message()
-				step(Received{Peer: from, RecvMessage: gist.RecvMessage{Data: msg.Append(nil), NSLPID: level, SID: s, MRI: mri, SII: gist.SII(from)}})
+				step(Received{Peer: from, RecvMessage: gist.RecvMessage{Data: msg.Append(nil), NSLPID: level, SID: s, MRI: mri, SII: gist.SII(from),
+					Attr: gist.TransferAttributes{Stateless: code&64 != 0}}})
 			case 3:
 				n := min(int(in.next()), len(in.b))
 				step(Received{Peer: 1, RecvMessage: gist.RecvMessage{Data: in.b[:n:n], NSLPID: 1, SID: s, MRI: hop(1), SII: 1}})
@@ -210,8 +211,45 @@ func FuzzMachine(f *testing.F) {
 				}
 			}
 		}
-		if len(m.sessions)+len(m.tombs)+len(m.tickets)+len(m.timers.h)+len(m.open)+len(m.queries)+len(m.asked)+len(m.paths)+len(m.binders)+len(m.waiting)+len(m.triggers)+len(m.pinned)+m.queryCount != 0 {
+		if len(m.sessions)+len(m.tombs)+len(m.tickets)+len(m.timers.h)+len(m.open)+len(m.queries)+len(m.asked)+len(m.paths)+len(m.binders)+len(m.waiting)+len(m.triggers)+len(m.pinned)+len(m.transits)+m.queryCount != 0 {
 			t.Fatalf("left: %+v, %d timers", m.Stats(), len(m.timers.h))
+		}
+	})
+}
+
+// A stateless node sends at most one message for each that it gets, of the same type
+// and never a RESPONSE or NOTIFY, asks without reliability, and keeps nothing.
+func FuzzInterior(f *testing.F) {
+	msg := wire.Message{Type: wire.Reserve, HasRSN: true, HasRII: true, QSPEC: qspec(5)}
+	f.Add(msg.Append(nil), byte(1), []byte(nil))
+	f.Add(msg.Append(nil), byte(0), qspec(9))
+	f.Add([]byte{2, 1, 0, 0}, byte(3), []byte{1})
+	f.Fuzz(func(t *testing.T, data []byte, how byte, answer []byte) {
+		m := New(Config{Epoch: 1, Stateless: true, Rand: func() uint64 { return 1 }})
+		mri := flow()
+		mri.Upstream = how&4 != 0
+		todo := []Event{Received{Peer: 1, RecvMessage: gist.RecvMessage{Data: data, NSLPID: 1, SID: sid(1), MRI: mri, HopCount: how}}}
+		sent := 0
+		for len(todo) > 0 {
+			ev := todo[0]
+			todo = todo[1:]
+			for _, a := range m.Handle(start, ev) {
+				switch a := a.(type) {
+				case Question:
+					todo = append(todo, Verdict{Ticket: a.Ticket, Accept: how&1 != 0, Last: how&2 != 0, QSPEC: answer})
+				case Send:
+					sent++
+					if x := a.NSLPData[0]; x != data[0] || x != byte(wire.Reserve) && x != byte(wire.Query) || !a.Attr.Stateless || a.Attr.Reliable || a.HopCount != how {
+						t.Fatalf("sent %+v for %x", a, data)
+					}
+				case Note:
+				default:
+					t.Fatalf("%T", a)
+				}
+			}
+		}
+		if st := m.Stats(); sent > 1 || mri.Upstream && sent != 0 || st.OpenQuestions+st.Tombstones+st.Creating+len(m.timers.h) != 0 {
+			t.Fatalf("%d sent, %+v", sent, st)
 		}
 	})
 }

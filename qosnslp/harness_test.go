@@ -201,7 +201,7 @@ func (n *node) act(a Action) {
 		n.deliver(a)
 	case Question:
 		n.asked[a.Kind]++
-		w.logf("s%d: %d asks %s rsn %d reason %d", a.SID[15], n.id, [...]string{"", "admit", "commit", "fail", "release", "inspect", "conclude"}[a.Kind], a.RSN, a.Reason)
+		w.logf("s%d: %d asks %s rsn %d reason %d", a.SID[15], n.id, [...]string{"", "admit", "commit", "fail", "release", "inspect", "conclude", "transit"}[a.Kind], a.RSN, a.Reason)
 		v := n.decide(&a)
 		if n.mute[a.Kind] {
 			return
@@ -252,6 +252,12 @@ func (n *node) deliver(a Send) {
 	if a.Peer == Stranger {
 		return
 	}
+	if a.Attr.Stateless && (a.Attr.Reliable || a.Attr.Secure || a.SII != 0) {
+		w.fatal("node %d sends without state, but %+v to SII %d", n.id, a.Attr, a.SII)
+	}
+	if n.cfg.Stateless && a.Peer == Local {
+		a.Peer = n.id + 1
+	}
 	if a.Peer == Local || int(a.Peer) > len(w.nodes) {
 		w.t.Fatalf("node %d sends to peer %d", n.id, a.Peer)
 	}
@@ -292,7 +298,10 @@ func (n *node) deliver(a Send) {
 		}
 		to := w.node(a.Peer)
 		data := append([]byte(nil), a.NSLPData...)
-		w.at(d, func() { to.receiveOn(a.NSLPID, n.id, a.SID, a.MRI, data) })
+		w.at(d, func() {
+			to.recv(n.id, gist.RecvMessage{Data: data, NSLPID: a.NSLPID, SID: a.SID, MRI: a.MRI, HopCount: a.HopCount,
+				Attr: gist.TransferAttributes{Stateless: a.Attr.Stateless, ExplicitlyRouted: a.SII != 0}})
+		})
 	}
 }
 
@@ -301,13 +310,18 @@ func (n *node) receive(from Peer, sid gistwire.SID, mri gistwire.MRI, data []byt
 }
 
 func (n *node) receiveOn(id gistwire.NSLPID, from Peer, sid gistwire.SID, mri gistwire.MRI, data []byte) {
-	if n.serves != 0 && id > n.serves {
-		n.w.fatal("node %d gets a message for NSLPID %d, which it does not serve", n.id, id)
+	n.recv(from, gist.RecvMessage{Data: data, NSLPID: id, SID: sid, MRI: mri})
+}
+
+func (n *node) recv(from Peer, r gist.RecvMessage) {
+	if n.serves != 0 && r.NSLPID > n.serves {
+		n.w.fatal("node %d gets a message for NSLPID %d, which it does not serve", n.id, r.NSLPID)
 	}
-	if msg, err := wire.Parse(data); err == nil {
+	if msg, err := wire.Parse(r.Data); err == nil {
 		n.got = append(n.got, &msg)
 	}
-	n.handle(Received{Peer: from, RecvMessage: gist.RecvMessage{Data: data, NSLPID: id, SID: sid, MRI: mri, SII: n.w.sii(from)}})
+	r.SII = n.w.sii(from)
+	n.handle(Received{Peer: from, RecvMessage: r})
 }
 
 // sii is what GIST calls a peer: one that has restarted is another.
@@ -374,6 +388,8 @@ func (n *node) decide(q *Question) Verdict {
 		v := Verdict{Accept: true, QSPEC: have, ResponseQSPEC: have}
 		v.NextPeer, v.Next, v.Last = n.w.next(n.id, q.MRI)
 		return v
+	case Transit:
+		return Verdict{Accept: true, NextPeer: n.id + 1}
 	case Conclude:
 		return Verdict{Accept: true, ResponseQSPEC: q.Message.QSPEC}
 	}

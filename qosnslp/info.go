@@ -28,6 +28,7 @@ type Stats struct {
 	OutOfOrder                uint64 // RESERVEs with an old RSN
 	FullQSPEC                 uint64 // "Full QSPEC required" sent
 	Responses, StrayResponses uint64 // sent; received without a match
+	Transits                  uint64 // messages that a stateless node has sent on
 	Tears                     uint64 // sent
 	Notifies, Notified        uint64 // NOTIFYs sent; received
 	LimitedRequests           uint64 // of a peer above its limit, dropped
@@ -45,7 +46,7 @@ type Stats struct {
 func (m *Machine) Stats() Stats {
 	st := m.stats
 	st.Creating, st.Installed, st.Closing = m.states[creating], m.states[installed], m.states[closing]
-	st.Tombstones, st.OpenQuestions = len(m.tombs), len(m.tickets)+len(m.asked)
+	st.Tombstones, st.OpenQuestions = len(m.tombs), len(m.tickets)+len(m.asked)+len(m.transits)
 	st.QueriesUnderWay, st.Paths = m.queryCount, len(m.paths)
 	return st
 }

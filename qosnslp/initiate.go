@@ -60,7 +60,7 @@ func (m *Machine) initiate(ev *Initiate) {
 
 func (m *Machine) startInitiate(s *session, ev *Initiate) {
 	t := &txn{kind: create, phase: waitAdmit, made: true, quiet: true, rii: m.newRII(), hasRII: true,
-		inSum: sumQSPEC(ev.QSPEC), up: side{mri: ev.MRI, peer: Local, nslpid: ev.NSLPID}, keep: ev.Keep}
+		inSum: sumQSPEC(ev.QSPEC), up: side{mri: ev.MRI, peer: Local, nslpid: ev.NSLPID}, keep: ev.Keep, stateless: ev.Stateless}
 	if s.state == installed {
 		t.kind, t.rsn = modify, s.takeRSNAfterGap()
 		if s.up.mri.Flow != ev.MRI.Flow {

@@ -35,6 +35,7 @@ type Machine struct {
 	states       [3]int // how many of them are in each state
 	tombs        map[gistwire.SID]*tombstone
 	tickets      map[uint64]*session
+	transits     map[uint64]*transit // by ticket
 	queries      map[gistwire.SID][]*query
 	asked        map[uint64]*query // by ticket
 	paths        map[gistwire.SID]*path
@@ -105,6 +106,7 @@ func New(cfg Config) *Machine {
 		sessions: make(map[gistwire.SID]*session),
 		tombs:    make(map[gistwire.SID]*tombstone),
 		tickets:  make(map[uint64]*session),
+		transits: make(map[uint64]*transit),
 		queries:  make(map[gistwire.SID][]*query),
 		paths:    make(map[gistwire.SID]*path),
 		binders:  make(map[gistwire.SID]map[*session]bool),
@@ -213,6 +215,9 @@ func (m *Machine) fire() {
 			} else {
 				m.pathExpired(x)
 			}
+		case *transit:
+			m.note("transit-late", x.recv.SID, x.recv.Peer, "no verdict in %v", m.cfg.HoldTimeout)
+			m.dropTransit(x)
 		case *batch:
 			if x.fireAt > m.now {
 				m.timers.later(x.fireAt)

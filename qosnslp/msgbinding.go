@@ -119,7 +119,7 @@ func (m *Machine) settled(t *txn, ok bool) {
 	if t.hasBoundMsg {
 		m.messagesDone = append(m.messagesDone, messageDone{id: t.boundMsg, bound: true, ok: ok})
 	}
-	if t.hasMsgID && t.last {
+	if t.hasMsgID && (t.last || !ok && !t.sent) { // refused before it was known to end here
 		m.messagesDone = append(m.messagesDone, messageDone{id: t.msgID.ID, ok: ok})
 	}
 }

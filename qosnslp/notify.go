@@ -72,7 +72,7 @@ func (m *Machine) notify(r *Received, msg *wire.Message) {
 	if i := msg.InfoSpec; !down && i.Class == wire.ClassInformational && i.Code == wire.RouteChange && !m.toldRouteChange(s, r) {
 		return
 	}
-	if from := s.down.peer; down && r.Peer != s.up.peer || !down && (s.last || r.Peer != from) {
+	if down && r.Peer != s.up.peer || !down && (s.last || !s.down.from(r.Peer)) {
 		m.note("notify-not-current", r.SID, r.Peer, "a NOTIFY that is not of the session's peer on that side was dropped")
 		return
 	}
@@ -131,7 +131,7 @@ func (m *Machine) sendNotify(s *session, down bool, msg *wire.Message) bool {
 	msg.Flags |= s.flags()
 	msg.BoundSessions = append(slices.Clone(s.also.bindings()), msg.BoundSessions...)
 	m.stats.Notifies++
-	m.send(m.encode(msg), s.nslpid, s.sid, to, 0)
+	m.sendBack(m.encode(msg), s.nslpid, s.sid, to, s.also.bindings())
 	return true
 }
 

@@ -36,7 +36,7 @@ func (m *Machine) sendRefresh(s *session) {
 	}
 	m.beforeRefresh(s)
 	msg := m.refreshMessage(s)
-	if s.fullRefresh {
+	if s.fullRefresh || s.down.stateless {
 		msg.MessageFlags = wire.Replace
 		msg.Flags |= s.flags() & wire.Scoping
 		msg.QSPEC = s.qspec

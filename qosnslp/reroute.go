@@ -165,7 +165,7 @@ func replaceFlag(keep bool) uint8 {
 // rerouteVerdict is the layer above's answer.
 func (m *Machine) rerouteVerdict(s *session, t *txn, v *Verdict) {
 	t.giveUpAt = 0
-	next := side{mri: v.Next, peer: v.NextPeer, nslpid: v.level(s.nslpid)}
+	next := side{mri: v.Next, peer: v.NextPeer, nslpid: v.level(s.nslpid), stateless: s.down.stateless}
 	next.mri.Upstream = false
 	switch {
 	case !v.Accept:

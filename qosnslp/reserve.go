@@ -12,6 +12,10 @@ func (m *Machine) received(r *Received) {
 		m.note("no-peer", r.SID, r.Peer, "a message from nobody in particular was dropped")
 		return
 	}
+	if m.cfg.Stateless {
+		m.interior(r)
+		return
+	}
 	var err error
 	m.scratch, err = wire.Parse(r.Data)
 	r.Data = nil
@@ -216,7 +220,7 @@ func (m *Machine) repeated(s *session, r *Received, msg *wire.Message) {
 		return
 	}
 	m.stats.Repeated++
-	t.up.sii = r.SII
+	t.up.sii = sourceOf(r)
 	if t.phase == waitBound {
 		t.giveUpAt = max(t.giveUpAt, m.after(m.cfg.RequestRetry)) // RFC 5974 §4.6
 	}
@@ -267,7 +271,7 @@ func (m *Machine) refreshed(s *session, r *Received, msg *wire.Message) {
 
 // live starts the session's lifetime anew. RFC 5974 §5.3.4
 func (m *Machine) live(s *session, r *Received, msg *wire.Message) {
-	s.up.sii = r.SII
+	s.up.sii, s.up.stateless = sourceOf(r), r.Attr.Stateless
 	m.lives(s, periodOf(msg))
 }
 
@@ -295,7 +299,7 @@ func (m *Machine) refreshWithRII(s *session, r *Received, msg *wire.Message) {
 		m.stats.Repeated++
 		to := s.up.byState()
 		to.mri = to.mri.Reverse()
-		m.send(a.data, s.nslpid, s.sid, to, 0)
+		m.sendBack(a.data, s.nslpid, s.sid, to, s.also.bindings())
 		return
 	}
 	if s.last || msg.Flags&wire.Scoping != 0 {
@@ -360,7 +364,7 @@ func (m *Machine) answeredBefore(s *session, r *Received, msg *wire.Message) boo
 		return false
 	}
 	m.stats.Repeated++
-	m.send(a.data, s.nslpid, s.sid, side{mri: r.MRI.Reverse(), peer: r.Peer}, 0)
+	m.sendBack(a.data, s.nslpid, s.sid, side{mri: r.MRI.Reverse(), peer: r.Peer, stateless: r.Attr.Stateless}, s.also.bindings())
 	return true
 }
 
@@ -393,7 +397,7 @@ func (m *Machine) startReserve(s *session, kind txnKind, r *Received, msg *wire.
 	t := &txn{kind: kind, phase: waitAdmit, rii: msg.RII, hasRII: true,
 		upRSN: msg.RSN, upPeriod: periodOf(msg), inSum: sumQSPEC(msg.QSPEC),
 		keep: msg.MessageFlags&wire.Replace == 0, move: s.moveOf(r),
-		up: side{mri: r.MRI, sii: r.SII, peer: r.Peer, nslpid: r.NSLPID}, in: r.RecvMessage,
+		up: side{mri: r.MRI, sii: sourceOf(r), peer: r.Peer, nslpid: r.NSLPID, stateless: r.Attr.Stateless}, in: r.RecvMessage,
 		also: alsoOf(msg), forward: forwardOf(msg), proxied: m.proxies(msg)}
 	t.last = t.last || t.proxied
 	t.ackReq = msg.Flags&wire.AckReq != 0 && !msg.HasRII

@@ -24,7 +24,7 @@ func (m *Machine) response(r *Received, msg *wire.Message) {
 	}
 	t := s.txn
 	switch {
-	case t != nil && (t.sent || t.needResponse) && t.down.peer == r.Peer && msg.HasRII && t.rii == msg.RII && t.hasRII:
+	case t != nil && (t.sent || t.needResponse) && t.down.from(r.Peer) && msg.HasRII && t.rii == msg.RII && t.hasRII:
 		// "MUST attempt to match it to the outstanding response requests".
 		m.matched(s, t, r, msg)
 	case msg.HasRSN && msg.RSN.Epoch == m.cfg.Epoch:
@@ -99,11 +99,11 @@ func (m *Machine) responseByRSN(s *session, r *Received, msg *wire.Message) {
 	t := s.txn
 	n := msg.RSN.Number
 	switch {
-	case t != nil && t.phase == waitResponse && t.sent && t.rsn == n && t.down.peer == r.Peer && t.kind != probe:
+	case t != nil && t.phase == waitResponse && t.sent && t.rsn == n && t.down.from(r.Peer) && t.kind != probe:
 		if msg.InfoSpec.IsError() {
 			m.matched(s, t, r, msg)
 		}
-	case s.hasDown() && s.rsn == n && s.down.peer == r.Peer:
+	case s.hasDown() && s.rsn == n && s.down.from(r.Peer):
 		s.ack = nil // it lives
 		m.aboutRefresh(s, r, msg)
 	default:

@@ -17,9 +17,13 @@ func (m *Machine) encode(msg *wire.Message) []byte {
 
 func (m *Machine) send(data []byte, id gistwire.NSLPID, sid gistwire.SID, to side, handle uint64) {
 	m.stats.Sent++
+	attr := m.attributes()
+	if to.stateless {
+		to.sii, attr = 0, gist.TransferAttributes{Stateless: true}
+	}
 	m.do(Send{Peer: to.peer, SendMessage: gist.SendMessage{
 		NSLPData: data, Handle: handle, NSLPID: to.at(id), SID: sid,
-		MRI: to.mri, SII: to.sii, Attr: m.attributes(),
+		MRI: to.mri, SII: to.sii, Attr: attr,
 	}})
 }
 
@@ -120,6 +124,9 @@ func (m *Machine) retransmit(s *session, t *txn) {
 func (m *Machine) sendTear(s *session, to side, a *also, rii uint32, hasRII bool) uint64 {
 	msg := m.tearMessage(s.takeRSN(), a)
 	msg.HasRII, msg.RII = hasRII, rii
+	if to.stateless {
+		msg.QSPEC = s.qspec // "to further specify state removal". RFC 5974 §5.1.2.1
+	}
 	h := m.newHandle()
 	m.stats.Tears++
 	m.send(m.encode(&msg), s.nslpid, s.sid, to, h)
@@ -199,7 +206,7 @@ func (m *Machine) respond(id gistwire.NSLPID, sid gistwire.SID, r reply) []byte 
 	data := m.encode(&msg)
 	r.to.mri = r.to.mri.Reverse()
 	m.stats.Responses++
-	m.send(data, id, sid, r.to, 0)
+	m.sendBack(data, id, sid, r.to, r.bound)
 	return data
 }
 
@@ -208,7 +215,7 @@ func (m *Machine) respondTo(r *Received, msg *wire.Message, info wire.InfoSpec) 
 	if !m.mayAnswer(r) {
 		return
 	}
-	to := side{mri: r.MRI, peer: r.Peer}
+	to := side{mri: r.MRI, peer: r.Peer, stateless: r.Attr.Stateless}
 	if s := m.sessions[r.SID]; s != nil && s.upstreamPeer() != r.Peer {
 		to.sii = r.SII // not the current peer: it needs explicit routing
 	}

@@ -10,10 +10,11 @@ import (
 
 // side is what a session knows of its neighbour in one direction.
 type side struct {
-	mri    gistwire.MRI // as a RESERVE on this side carries it
-	sii    gist.SII     // 0: not known (after a restart)
-	peer   Peer
-	nslpid gistwire.NSLPID // 0: the session's; see level.go
+	mri       gistwire.MRI // as a RESERVE on this side carries it
+	sii       gist.SII     // 0: not known (after a restart)
+	peer      Peer
+	nslpid    gistwire.NSLPID // 0: the session's; see level.go
+	stateless bool            // the nodes on this side keep no state; see interior.go
 }
 
 type sessionState uint8
@@ -127,17 +128,18 @@ func (p phase) String() string {
 // txn is the operational state of the request under way (RFC 5974 §5.2.1); a
 // session has at most one.
 type txn struct {
-	kind    txnKind
-	phase   phase
-	made    bool // the RII is ours: we retransmit, and the RESPONSE ends here
-	quiet   bool // upstream asked for no RESPONSE
-	last    bool // this node answers the RESERVE
-	proxied bool // because it is the P-QNE
-	scoped  bool // because the RESERVE has the SCOPING flag
-	ackReq  bool // upstream asked for an acknowledgement, and for no RESPONSE
-	routed  bool // down is known, and not asked for
-	sent    bool // downstream has seen, or may have seen, the RESERVE
-	torn    bool // downstream was sent a TEAR after it
+	kind      txnKind
+	phase     phase
+	made      bool // the RII is ours: we retransmit, and the RESPONSE ends here
+	quiet     bool // upstream asked for no RESPONSE
+	last      bool // this node answers the RESERVE
+	proxied   bool // because it is the P-QNE
+	stateless bool // the initiator's: down will be
+	scoped    bool // because the RESERVE has the SCOPING flag
+	ackReq    bool // upstream asked for an acknowledgement, and for no RESPONSE
+	routed    bool // down is known, and not asked for
+	sent      bool // downstream has seen, or may have seen, the RESERVE
+	torn      bool // downstream was sent a TEAR after it
 
 	move    Move
 	keep    bool // REPLACE is not set

@@ -29,6 +29,7 @@ const (
 	snapFullRefresh
 	snapAlso
 	snapLevel
+	snapStateless
 )
 
 // ErrSnapshot is wrapped by every error about a snapshot.
@@ -72,6 +73,7 @@ func appendSnapshot(b []byte, s *session) []byte {
 	set(s.last, snapLast)
 	set(s.fullRefresh, snapFullRefresh)
 	set(s.also != nil, snapAlso)
+	set(!s.last && s.down.stateless, snapStateless)
 	level := !s.last && s.down.at(s.nslpid) != s.nslpid
 	set(level, snapLevel)
 	b = append(b, snapshotVersion, flags)
@@ -122,7 +124,7 @@ func parseSnapshot(b []byte) (*session, error) {
 		return nil, fmt.Errorf("%w: version %d, want %d", ErrSnapshot, v, snapshotVersion)
 	}
 	flags := r.U8()
-	if flags >= snapLevel<<1 {
+	if flags >= snapStateless<<1 {
 		return nil, fmt.Errorf("%w: unknown flags 0x%02x", ErrSnapshot, flags)
 	}
 	s := &session{state: installed, initiator: flags&snapInitiator != 0, last: flags&snapLast != 0,
@@ -145,6 +147,10 @@ func parseSnapshot(b []byte) (*session, error) {
 		}
 	}
 	s.up.nslpid, s.down.nslpid = s.nslpid, s.nslpid
+	s.down.stateless = flags&snapStateless != 0
+	if s.down.stateless && s.last {
+		r.Fail(errors.New("a last node with stateless nodes behind it"))
+	}
 	if flags&snapLevel != 0 {
 		s.down.nslpid = gistwire.NSLPID(r.U16())
 		if _, ok := Level(s.down.nslpid); r.Err() == nil && (!ok || s.last || s.down.nslpid == s.nslpid) {

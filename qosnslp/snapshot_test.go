@@ -19,7 +19,7 @@ func snapshotSessions() []*session {
 	return []*session{
 		{state: installed, sid: sid(1), nslpid: 1, up: side{mri: hop(1), peer: 1, nslpid: 1}, down: side{mri: hop(2), peer: 3, nslpid: 1},
 			upRSN: wire.RSN{Number: 4, Epoch: 5}, rsn: 6, nextRSN: 7, upPeriod: 30000, inSum: 8, qspec: qspec(9)},
-		{state: installed, initiator: true, sid: sid(2), nslpid: 32, up: side{mri: flow(), nslpid: 32}, down: side{mri: v6, peer: 3, nslpid: 31},
+		{state: installed, initiator: true, sid: sid(2), nslpid: 32, up: side{mri: flow(), nslpid: 32}, down: side{mri: v6, peer: 3, nslpid: 31, stateless: true},
 			fullRefresh: true, qspec: qspec(1), also: &also{flags: wire.Proxy, classifier: []byte{1, 0, 0, 0},
 				bound:   []wire.BoundSession{{Code: 1, SID: sid(3)}},
 				objects: []wire.Object{{Action: wire.Refresh, Type: 2047, Value: []byte{1, 2, 3, 4}}, {Action: wire.Refresh, Type: 2046, Value: []byte{}}}}},

@@ -59,7 +59,7 @@ type queuedTear struct {
 // listable says whether a session's refresh can be an entry of a list. What
 // must stand in each of its messages, or is not known of its peer, cannot be.
 func (m *Machine) listable(s *session) bool {
-	return m.cfg.Summary > 1 && s.hasDown() && s.alone == 0 && !s.fullRefresh && !s.resync &&
+	return m.cfg.Summary > 1 && s.hasDown() && s.alone == 0 && !s.fullRefresh && !s.down.stateless && !s.resync &&
 		s.also == nil && s.down.sii != 0 && !s.move.single()
 }
 
@@ -73,6 +73,10 @@ func (m *Machine) nextRefresh(s *session) {
 		return
 	case !m.listable(s):
 		m.delist(s)
+		if s.down.stateless { // those who count it do so once in a period
+			s.refreshAt = m.after(m.cfg.RefreshPeriod)
+			return
+		}
 		s.refreshAt = m.after(m.jittered(m.cfg.RefreshPeriod))
 		return
 	}

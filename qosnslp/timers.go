@@ -7,7 +7,7 @@ import "time"
 type instant int64
 
 // timer is what stands in the timer heap: a session, a tombstone, a batch, a
-// query, a path or an entry of the message bindings. pos is its entry's index plus one; 0: not in it.
+// query, a path, a transit or an entry of the message bindings. pos is its entry's index plus one; 0: not in it.
 type timer interface{ pos() *int32 }
 
 func (s *session) pos() *int32   { return &s.heapPos }

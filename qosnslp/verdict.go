@@ -12,6 +12,10 @@ func (m *Machine) verdict(v *Verdict) {
 		m.queryVerdict(q, v)
 		return
 	}
+	if x := m.transits[v.Ticket]; x != nil {
+		m.transitVerdict(x, v)
+		return
+	}
 	s := m.tickets[v.Ticket]
 	if s == nil {
 		m.stats.LateVerdicts++
@@ -62,7 +66,7 @@ func (m *Machine) admitVerdict(s *session, t *txn, v *Verdict) {
 		return
 	}
 	if !t.routed {
-		t.down = side{mri: v.Next, peer: v.NextPeer, nslpid: v.level(t.up.at(s.nslpid))}
+		t.down = side{mri: v.Next, peer: v.NextPeer, nslpid: v.level(t.up.at(s.nslpid)), stateless: t.stateless}
 		t.down.mri.Upstream = t.up.mri.Upstream
 	}
 	t.qspec, t.also = v.QSPEC, t.also.boundTo(v.Bound)
