@@ -7,10 +7,12 @@ import (
 	"time"
 
 	"github.com/interqos/interqos/gist"
+	"github.com/interqos/interqos/gist/wire"
 	"github.com/interqos/interqos/internal/simnet"
 	"github.com/interqos/interqos/intradomain"
 	"github.com/interqos/interqos/qosnslp"
 	nslpwire "github.com/interqos/interqos/qosnslp/wire"
+	"github.com/interqos/interqos/qspec"
 )
 
 // newSimDiamond is the three ASs with a fourth, AS65004, beside AS65002: AS65001
@@ -223,5 +225,38 @@ func TestSimRerouteProperty(t *testing.T) {
 	t.Logf("%d moves, %d refused", moved, refused)
 	if moved < 2*runs {
 		t.Errorf("%d moves in %d runs", moved, runs)
+	}
+}
+
+// Receiver-initiated reservations move as the data do: the QNR repeats its QUERY.
+// RFC 5974 §3.2.12, interdomain-qosm §2
+func TestSimRerouteReceiverInitiated(t *testing.T) {
+	for _, text := range []string{"initiator type=0 proc=1/0 desired{tmod=30M/64k class=EF}", "initiator type=0 proc=1/2 desired{tmod=60M/64k class=EF} available{tmod=60M/64k}"} {
+		w := newSimDiamond(t, 5)
+		s := w.session()
+		q, err := qspec.ParseText(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.as[0].p.handle(qosnslp.Invite{SID: s.sid, NSLPID: nslpID, MRI: wire.MRI{Method: wire.OffPath, Flow: s.flow}, QSPEC: q.Append(nil)})
+		w.net.Run(10 * time.Second)
+		r, ok := w.as[0].p.q.domain.Session(s.sid)
+		if !ok {
+			w.fatalf("nothing is reserved")
+		}
+		s.reserved, s.rate = true, r.Rate
+		w.mustAgree()
+		for _, transit := range []int{3, 1} {
+			w.turn(transit)
+			w.net.Run(time.Minute)
+			w.mustAgree()
+			w.wantRoutingOnPath(1)
+			w.net.Run(20 * time.Minute)
+			w.mustAgree()
+		}
+		w.as[2].p.handle(qosnslp.Terminate{SID: s.sid})
+		s.reserved = false
+		w.net.Run(15 * time.Minute)
+		w.mustAgree()
 	}
 }
