@@ -130,6 +130,34 @@ func TestSpuriousRouteChange(t *testing.T) {
 	w.wantOn(sid(1), 20, 1, 2, 4, 5)
 }
 
+// "Keeping track of the SII of a certain reservation also provides a means for the
+// QoS NSLP to detect route changes. When a QNE receives a RESERVE referring to
+// existing state but with a different SII, it knows that its upstream peer has
+// changed." RFC 5974 §3.3.2: a refresh without a QSPEC is then not enough ("which
+// previously had a different previous-hop QNE", §3.2.12).
+func TestPeerChangeIsSeen(t *testing.T) {
+	w := reserved(t, 3)
+	s := w.node(2).m.sessions[sid(1)]
+	from := hop(1)
+	from.Ingress = netip.MustParseAddr("127.1.1.9")
+	w.node(2).handle(Received{Peer: 3, RecvMessage: gist.RecvMessage{Data: refreshOf(s.upRSN), NSLPID: 1, SID: sid(1), MRI: from, SII: 77}})
+	if w.node(2).last(isResponse).InfoSpec.Class == wire.ClassSuccess {
+		w.fatal("a refresh from the other side was taken")
+	}
+	w.node(3).receive(1, sid(1), hop(1), refreshOf(wire.RSN{Number: 0, Epoch: w.node(1).epoch}))
+	w.wantInfo(w.node(3).last(isResponse), wire.ClassTransientFailure, wire.FullQSPECRequired)
+	if i, _ := w.node(3).m.Session(sid(1)); i.Upstream != 2 {
+		w.fatal("a refresh has made %d the upstream peer", i.Upstream)
+	}
+	m := withRII(reserveMsg(0, w.node(1).epoch, qspec(20)), 5)
+	m.MessageFlags = wire.Replace
+	w.node(3).receive(1, sid(1), hop(1), m.Append(nil))
+	w.run(time.Second)
+	if i, _ := w.node(3).m.Session(sid(1)); i.Upstream != 1 || w.node(3).m.Stats().UpstreamMoves != 1 {
+		w.fatal("the upstream peer is %d", i.Upstream)
+	}
+}
+
 // "a node receiving a RESERVE message that has the TEAR flag set and that does not
 // come from the current peer QNE (identified by its SII) MUST be ignored and MUST
 // NOT be forwarded." RFC 5974 §5.4.1
