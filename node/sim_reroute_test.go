@@ -1,6 +1,7 @@
 package node
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -258,5 +259,38 @@ func TestSimRerouteReceiverInitiated(t *testing.T) {
 		s.reserved = false
 		w.net.Run(15 * time.Minute)
 		w.mustAgree()
+	}
+}
+
+// "Mobility (a new flow address under the same SID) is the same machinery (RFC
+// 5980)." interdomain-qosm §6, RFC 5980 §4.1: "the effect is an update to the states,
+// not a full new request": an SLS that has room for one of them is enough.
+func TestSimMobility(t *testing.T) {
+	for _, transit := range []int{1, 3} {
+		w := newSimDiamond(t, 7)
+		s := w.session()
+		w.mustReserve(s, mbit(30))
+		for i, handover := range []string{"10.1.0.77/32", "10.1.200.1/32", "10.1.0.10/32"} {
+			if i == 1 { // another way as well, before BGP has said so
+				w.transit = transit
+			}
+			s.flow.Source = netip.MustParsePrefix(handover)
+			w.mustReserve(s, mbit(30))
+			w.net.Run(10 * time.Second)
+			w.mustAgree()
+			w.wantRoutingOnPath(1)
+			for _, a := range w.as {
+				if r, ok := a.p.q.domain.Session(s.sid); ok && r.Flow != s.flow {
+					w.fatalf("AS%d has the flow %+v", a.cfg.AS, r.Flow)
+				}
+			}
+		}
+		w.net.Run(30 * time.Minute)
+		w.mustAgree()
+		w.release(s)
+		w.answer(s)
+		w.net.Run(10 * time.Minute)
+		w.mustAgree()
+		w.wantRoutingOnPath(0)
 	}
 }

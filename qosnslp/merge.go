@@ -133,7 +133,7 @@ func (m *Machine) arrived(s *session, t *txn) {
 		m.dropFormer(s, 0)
 	}
 	v.formers = append(v.formers, former{side: old, rsn: s.upRSN, until: m.after(lifetime(s.upPeriod))})
-	if !t.keep {
+	if !t.keep && (old.peer != t.up.peer || old.sii != t.up.sii) {
 		m.tellRouteChange(s, old)
 	}
 }

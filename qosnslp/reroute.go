@@ -231,7 +231,7 @@ func (m *Machine) left(s *session, old side, rsn uint32, t *txn) {
 		}
 	}
 	v := s.moving()
-	flapping := v.moved != 0 && m.now-v.moved < instant(m.cfg.RouteDamping)
+	flapping := v.moved != 0 && old.mri.Flow == s.down.mri.Flow && m.now-v.moved < instant(m.cfg.RouteDamping)
 	v.moved = m.now
 	// It may be one that was left before.
 	v.branches = slices.DeleteFunc(v.branches, func(b branch) bool {
