@@ -29,6 +29,10 @@ func TestMain(m *testing.M) {
 		child(path, os.Getenv("STORE_TEST_LIMIT"))
 		return
 	}
+	if path := os.Getenv("STORE_TEST_DESK"); path != "" {
+		deskChild(path)
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 
