@@ -90,6 +90,15 @@ type NotForwarded struct {
 	MTU      int      // of that link, in octets
 }
 
+// DatagramTooLarge says that a SendDatagram has not left, because it is larger than
+// the path MTU to its destination: EMSGSIZE. From then on what is larger goes to
+// that destination over associations, or not at all (RFC 5971 §4.3.3).
+type DatagramTooLarge struct {
+	To      netip.AddrPort
+	MTU     int    // of the path, in octets; 0: not known
+	Payload []byte // as it was in the action
+}
+
 // ConnUp says that a connection asked for by Connect stands, with all the
 // protocols of its stack.
 type ConnUp struct {
@@ -311,6 +320,7 @@ func (SetStateLifetime) gistEvent()       {}
 func (InvalidateRoutingState) gistEvent() {}
 func (RouteChanged) gistEvent()           {}
 func (SetPeers) gistEvent()               {}
+func (DatagramTooLarge) gistEvent()       {}
 
 func (SendDatagram) gistAction()        {}
 func (ForwardDatagram) gistAction()     {}

@@ -184,7 +184,8 @@ type Config struct {
 	// DModeData lets unreliable messages of the Path-Coupled MRM go, and
 	// come, outside of messaging associations. Off-Path Data never does.
 	DModeData bool
-	// MTU is the path MTU to peers if known; 0: 576 octets (RFC 5971 §4.3.3).
+	// MTU is the path MTU to peers if known; 0: 576 octets (RFC 5971 §4.3.3). A
+	// smaller one to some destination is learned of a DatagramTooLarge.
 	MTU int
 
 	Limits Limits

@@ -208,6 +208,9 @@ func fuzzRare(op byte, conn ConnID, sid wire.SID, payload []byte) Event {
 	case 2:
 		return ConnDown{Conn: conn, Err: ErrAuthentication}
 	case 3:
+		if op&1 != 0 {
+			return DatagramTooLarge{To: netip.AddrPortFrom(q1Addr, testPort), MTU: int(op) << 1, Payload: payload}
+		}
 		return NotForwarded{Datagram: Datagram{From: netip.AddrPortFrom(q1Addr, testPort), Payload: payload}, MTU: int(op)}
 	case 4:
 		return SendMessage{NSLPData: []byte("safe"), NSLPID: testNSLP, SID: sid, MRI: hop23, Attr: TransferAttributes{Reliable: true, Secure: true}}

@@ -65,6 +65,7 @@ type Machine struct {
 	pending   int       // accepted connections without a Confirm
 	freeLists []*backlog
 	paths     pathIndex
+	mtus      pathMTUs
 	lastSlot  instant // after the moments given to those that wait for the D-mode rate limit
 	stats     Stats
 }
@@ -145,6 +146,8 @@ func (m *Machine) Handle(now time.Time, ev Event) []Action {
 		m.setStateLifetime(e)
 	case InvalidateRoutingState:
 		m.invalidate(&e)
+	case DatagramTooLarge:
+		m.tooLarge(&e)
 	case NotForwarded:
 		m.notForwarded(&e)
 	case RouteChanged:

@@ -136,7 +136,7 @@ func (m *Machine) store(r *routing, out *outMsg) {
 func (m *Machine) tooLongForDMode(r *routing, out *outMsg) bool {
 	e := m.dataMessage(r.nslp, r.sid, r.onWire(), out)
 	m.setNLI(e, m.cfg.Address, 0, m.validity(r.mri.Method))
-	return !m.fitsDMode(e)
+	return !m.fitsPath(r, e)
 }
 
 // sendData is rule 5. Where only an association will do and there is none, the
@@ -269,7 +269,7 @@ func (m *Machine) sendQuery(r *routing) {
 		e.StackProposal, e.StackConfig.Options = m.stacks.inQuery(r.wantSecure)
 	}
 	if w := r.waiting; w != nil && w.query != nil {
-		if e.NSLPData = w.query; !m.fitsDMode(e) {
+		if e.NSLPData = w.query; !m.fitsDMode(e, rt.To.Addr()) {
 			m.note("query-payload-too-large", netip.AddrPort{}, "the Query goes without it")
 			e.NSLPData, w.query = nil, nil
 		}

@@ -144,11 +144,11 @@ func (m *Machine) sendErrorFrom(from source, o *origin, to netip.AddrPort, repor
 	}
 	m.setNLI(e, local, 0, m.validity(wire.PathCoupled))
 	e.S = from.addr == local
-	if !m.fitsDMode(e) { // what is wrong with an object can be said without it
+	if !m.fitsDMode(e, to.Addr()) { // what is wrong with an object can be said without it
 		for i := range report.Info {
 			report.Info[i].Shorten()
 		}
-		if !m.fitsDMode(e) { // RFC 5971 §5.6
+		if !m.fitsDMode(e, to.Addr()) { // RFC 5971 §5.6
 			m.note("error-too-large", to, report.ID.String())
 			return
 		}
@@ -236,11 +236,7 @@ func (m *Machine) queryRefused(r *routing, o *origin, e *wire.ErrorData) {
 	if !r.running || e.ID.Class() == wire.TransientFailure {
 		return
 	}
-	if w := r.waiting; e.ID == wire.MessageTooLarge && w != nil && w.query != nil {
-		// RFC 5971 §4.3.4: the sender "SHOULD begin messaging association setup".
-		w.query, r.wantMA = nil, true
-		m.sendQuery(r)
-		m.arm(r)
+	if e.ID == wire.MessageTooLarge && m.queryTooLarge(r) {
 		return
 	}
 	err := &RefusedError{ID: e.ID, From: o.from.Addr(), Text: e.Comment}

@@ -257,7 +257,7 @@ func (m *Machine) respond(o *origin) {
 	if ma != nil {
 		m.maTx(ma, m.encode(e))
 	} else {
-		if !m.fitsDMode(e) {
+		if !m.fitsDMode(e, a.to.Addr()) {
 			m.note("response-payload-too-large", o.from, "the Response goes without it")
 			e.NSLPData = nil
 		}

@@ -161,8 +161,8 @@ func (m *Machine) sendExplicit(s *SendMessage, out *outMsg) error {
 
 // sendDModeData sends Data that uses no routing state.
 func (m *Machine) sendDModeData(s *SendMessage, out *outMsg, e *wire.Message, d SendDatagram) error {
-	if !m.fitsDMode(e) {
-		return fmt.Errorf("%w: %d octets in D-mode, want at most %d", ErrTooLarge, dmodeSize(e), m.cfg.MTU-dmodeOverhead)
+	if !m.fitsDMode(e, d.To.Addr()) {
+		return fmt.Errorf("%w: %d octets in D-mode, want at most %d", ErrTooLarge, dmodeSize(e), m.mtuTo(d.To.Addr())-dmodeOverhead)
 	}
 	if m.emit(e, d) == nil {
 		return errText(ErrLimit, "D-mode messages")
@@ -191,7 +191,18 @@ func dmodeSize(e *wire.Message) int {
 
 // fitsDMode says whether e is below the threshold above which a message "MUST be
 // sent over C-mode" (RFC 5971 §4.3.3).
-func (m *Machine) fitsDMode(e *wire.Message) bool { return dmodeSize(e)+dmodeOverhead <= m.cfg.MTU }
+func (m *Machine) fitsDMode(e *wire.Message, to netip.Addr) bool {
+	return dmodeSize(e)+dmodeOverhead <= m.mtuTo(to)
+}
+
+// fitsPath is fitsDMode on the way to r's peer, or to where it will be found.
+func (m *Machine) fitsPath(r *routing, e *wire.Message) bool {
+	to := farEnd(&r.mri)
+	if r.peer != nil {
+		to = r.peer.addr
+	}
+	return m.fitsDMode(e, to)
+}
 
 // transmit sends out by r's state if it can be sent now. needMA says that only
 // an association will do and that there is none; otherwise the D-mode rate limit
@@ -207,7 +218,7 @@ func (m *Machine) transmit(r *routing, out *outMsg) (sent, needMA bool) {
 	if r.ma == nil {
 		e := m.dataMessage(r.nslp, r.sid, r.onWire(), out)
 		local, ttl := m.dmodeSource(r, out)
-		if m.setNLI(e, local, ttl, m.validity(r.mri.Method)); !m.fitsDMode(e) {
+		if m.setNLI(e, local, ttl, m.validity(r.mri.Method)); !m.fitsPath(r, e) {
 			return false, true
 		}
 		if r.peer != nil {
@@ -340,6 +351,7 @@ func (m *Machine) flush(r *routing) {
 			if !needMA {
 				m.retryLater(r)
 			}
+			r.wantMA = r.wantMA || needMA // too large for the path to the peer, which was not known
 			break
 		}
 		w.bytes -= n

@@ -43,6 +43,7 @@ type simNode struct {
 	notices  []NetworkNotification
 	notes    []Note
 	onRecv   func(RecvMessage)
+	refuse   func(SendDatagram) bool // where set: it does not leave
 	received map[string]int // by data
 	epoch    int
 }
@@ -180,6 +181,9 @@ func (n *simNode) rearm() {
 func (n *simNode) act(a Action) {
 	switch a := a.(type) {
 	case SendDatagram:
+		if n.refuse != nil && n.refuse(a) {
+			return
+		}
 		n.net.Send(simnet.Datagram{From: netip.AddrPortFrom(a.Local, testPort), To: a.To, TTL: or64(a.TTL), RouterAlert: a.RouterAlert, Payload: a.Payload})
 	case ForwardDatagram:
 		d := a.Datagram

@@ -94,9 +94,28 @@ func (s *shard) flush() {
 	if len(s.out) == 0 {
 		return
 	}
-	s.node.sent(s.node.udp.Send(s.out))
+	if err := s.node.udp.Send(s.out); err != nil {
+		s.node.sent(err)
+		s.tooLarge(transport.SendErrors(err))
+	}
 	clear(s.out)
 	s.out = s.out[:0]
+}
+
+// tooLarge tells GIST of datagrams that did not fit the path to their destination.
+func (s *shard) tooLarge(errs []*transport.SendError) {
+	for _, e := range errs {
+		if !e.TooLarge() {
+			continue
+		}
+		ev := gist.DatagramTooLarge{To: e.To, Payload: s.out[e.Index].Payload}
+		if k := s.node.kernel; k != nil {
+			if mtu, err := k.MTU(e.To.Addr()); err == nil {
+				ev.MTU = mtu
+			}
+		}
+		s.inbox.put(ev)
+	}
 }
 
 func (s *shard) sendDatagram(now time.Time, d gist.SendDatagram) {

@@ -2,8 +2,10 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -221,5 +223,22 @@ func TestShardsShareTheDModeRate(t *testing.T) {
 		if want := burst - burst/8; left != want {
 			t.Errorf("%d shards: %d Queries left at once, want %d", shards, left, want)
 		}
+	}
+}
+
+// RFC 5971 §4.3.3: GIST hears of the datagrams that did not fit the path, and of
+// no others that could not be sent.
+func TestTooLargeDatagramsAreTold(t *testing.T) {
+	s := newTestShard(t)
+	s.node = &Node{}
+	to := netip.MustParseAddrPort("192.0.2.1:270")
+	s.out = []transport.Outgoing{{}, {SendDatagram: gist.SendDatagram{To: to, Payload: []byte("large")}}}
+	s.tooLarge([]*transport.SendError{{Index: 0, To: to, Err: syscall.EAGAIN}, {Index: 1, To: to, Err: fmt.Errorf("send: %w", syscall.EMSGSIZE)}})
+	evs := s.inbox.take(nil)
+	if len(evs) != 1 {
+		t.Fatalf("told %v", evs)
+	}
+	if e, ok := evs[0].(gist.DatagramTooLarge); !ok || e.To != to || string(e.Payload) != "large" || e.MTU != 0 {
+		t.Errorf("told %+v", evs[0])
 	}
 }

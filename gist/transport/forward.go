@@ -189,10 +189,15 @@ func sendRaw(fd int, packet, oob []byte, to unix.Sockaddr) error {
 	}
 }
 
-// mtu asks the kernel for the path MTU that it knows towards a, or else for that
-// of the link.
+// mtu is the largest packet that can be sent on to a.
 func (f *forwarder) mtu(a netip.Addr) (int, error) {
-	routes, err := f.net.RouteGetWithOptions(a.AsSlice(), &netlink.RouteGetOptions{Mark: f.mark})
+	return mtuTo(f.net, a, &netlink.RouteGetOptions{Mark: f.mark})
+}
+
+// mtuTo asks the kernel for the path MTU that it knows towards a, or else for that
+// of the link.
+func mtuTo(h *netlink.Handle, a netip.Addr, o *netlink.RouteGetOptions) (int, error) {
+	routes, err := h.RouteGetWithOptions(a.AsSlice(), o)
 	switch {
 	case err != nil:
 		return 0, err
@@ -201,7 +206,7 @@ func (f *forwarder) mtu(a netip.Addr) (int, error) {
 	case routes[0].MTU > 0:
 		return routes[0].MTU, nil
 	}
-	link, err := f.net.LinkByIndex(routes[0].LinkIndex)
+	link, err := h.LinkByIndex(routes[0].LinkIndex)
 	if err != nil {
 		return 0, err
 	}

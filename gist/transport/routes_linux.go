@@ -159,6 +159,10 @@ func (r *Routes) Lookup(dst netip.Addr) (Route, error) {
 	return found, nil
 }
 
+// MTU is the largest packet that can leave for dst: of the path, where the kernel
+// has learned that, or else of the link.
+func (r *Routes) MTU(dst netip.Addr) (int, error) { return mtuTo(r.handle, dst, nil) }
+
 // readLinks learns by which links packets can leave now.
 func (r *Routes) readLinks() error {
 	links, err := r.handle.LinkList()

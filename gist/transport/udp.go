@@ -305,6 +305,21 @@ func (e *SendError) Error() string { return fmt.Sprintf("datagram to %v: %v", e.
 
 func (e *SendError) Unwrap() error { return e.Err }
 
+// SendErrors takes apart what Send returned.
+func SendErrors(err error) (all []*SendError) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			if se, ok := errors.AsType[*SendError](e); ok {
+				all = append(all, se)
+			}
+		}
+	}
+	return all
+}
+
+// TooLarge says that the datagram does not fit the path.
+func (e *SendError) TooLarge() bool { return errors.Is(e.Err, unix.EMSGSIZE) }
+
 // Send sends datagrams without waiting, each from the socket bound to its Local
 // address (zero: the first one of the destination's IP version). One that
 // cannot be sent keeps no other from being sent; the error returned joins a
