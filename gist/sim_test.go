@@ -44,7 +44,7 @@ type simNode struct {
 	notes    []Note
 	onRecv   func(RecvMessage)
 	refuse   func(SendDatagram) bool // where set: it does not leave
-	received map[string]int // by data
+	received map[string]int          // by data
 	epoch    int
 }
 
