@@ -54,6 +54,7 @@ type node struct {
 	notes map[string]int
 
 	answer    func(q *Question) (Verdict, bool) // true: use it
+	result    func(Result)                      // told, too
 	mute      map[QuestionKind]bool             // never answered
 	down      bool
 	restarted bool
@@ -92,6 +93,9 @@ func (p *pending) Pop() any {
 	*p = (*p)[:len(*p)-1]
 	return e
 }
+
+// later, as a verdict's ticket, says that the answer comes from elsewhere.
+const later = ^uint64(0)
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
@@ -203,7 +207,7 @@ func (n *node) act(a Action) {
 		n.asked[a.Kind]++
 		w.logf("s%d: %d asks %s rsn %d reason %d", a.SID[15], n.id, [...]string{"", "admit", "commit", "fail", "release", "inspect", "conclude", "transit"}[a.Kind], a.RSN, a.Reason)
 		v := n.decide(&a)
-		if n.mute[a.Kind] {
+		if n.mute[a.Kind] || v.Ticket == later {
 			return
 		}
 		v.Ticket = a.Ticket
@@ -220,6 +224,9 @@ func (n *node) act(a Action) {
 	case Result:
 		w.logf("s%d: %d result %d rsn %d %v", a.SID[15], n.id, a.Kind, a.RSN, a.Info)
 		w.results[a.SID] = append(w.results[a.SID], a)
+		if n.result != nil {
+			n.result(a)
+		}
 	case BoundEnded:
 		n.freed = append(n.freed, a)
 	case Invalidate:
