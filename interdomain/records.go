@@ -113,26 +113,27 @@ func SignAppended(list []byte, received int, as uint32, sid gistwire.SID, rii ui
 type scheme struct {
 	hash   crypto.Hash
 	length int
+	ecdsa  bool // r and s
 }
 
 func schemeOf(key crypto.PublicKey) (scheme, error) {
 	switch k := key.(type) {
 	case ed25519.PublicKey:
 		if len(k) == ed25519.PublicKeySize {
-			return scheme{0, ed25519.SignatureSize}, nil
+			return scheme{length: ed25519.SignatureSize}, nil
 		}
 	case *ecdsa.PublicKey:
 		switch k.Curve {
 		case elliptic.P256():
-			return scheme{crypto.SHA256, 64}, nil
+			return scheme{crypto.SHA256, 64, true}, nil
 		case elliptic.P384():
-			return scheme{crypto.SHA384, 96}, nil
+			return scheme{crypto.SHA384, 96, true}, nil
 		case elliptic.P521():
-			return scheme{crypto.SHA512, 132}, nil
+			return scheme{crypto.SHA512, 132, true}, nil
 		}
 	case *rsa.PublicKey:
 		if n := k.Size(); n >= 256 && n <= wire.MaxRecordSignature && n%4 == 0 {
-			return scheme{crypto.SHA256, n}, nil
+			return scheme{hash: crypto.SHA256, length: n}, nil
 		}
 	}
 	return scheme{}, fmt.Errorf("a key of type %T cannot sign DOMAIN-RECORDS, want Ed25519, ECDSA on P-256, P-384 or P-521, or RSA of 2048 to 4096 bits", key)
@@ -163,7 +164,7 @@ func (s scheme) sign(out []byte, key crypto.Signer, message []byte) error {
 	if err != nil {
 		return err
 	}
-	if _, isECDSA := key.Public().(*ecdsa.PublicKey); isECDSA {
+	if s.ecdsa {
 		return s.fixed(out, b)
 	}
 	if len(b) != s.length {

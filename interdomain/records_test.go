@@ -318,6 +318,34 @@ func TestSignAppended(t *testing.T) {
 	}
 }
 
+// Signing costs what the key's own algorithm does, and two allocations: the list
+// and the message.
+func TestSignRecordAllocates(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	list := threeRecords(t)
+	for name, key := range map[string]crypto.Signer{"Ed25519": recordKey(65001), "P-256": ecdsaKey(t, elliptic.P256())} {
+		with, digest := &RecordSigner{KeyID: 1, Key: key}, make([]byte, 32)
+		hash := crypto.Hash(0)
+		if name == "P-256" {
+			hash = crypto.SHA256
+		}
+		alone := testing.AllocsPerRun(200, func() {
+			key.Public()
+			_, _ = key.Sign(nil, digest, hash)
+		})
+		got := testing.AllocsPerRun(200, func() {
+			if _, err := SignRecord(slices.Clip(list), wire.DomainRecord{AS: 65001, SLSID: "as65001-as65002"}, recordSID, 9, with); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if got > alone+2 {
+			t.Errorf("%s: %v allocations, %v of them the key's", name, got, alone)
+		}
+	}
+}
+
 func FuzzVerifyRecords(f *testing.F) {
 	list := threeRecords(f)
 	f.Add(list)

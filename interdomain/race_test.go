@@ -1,0 +1,5 @@
+//go:build race
+
+package interdomain
+
+const raceEnabled = true
