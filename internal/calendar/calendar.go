@@ -1,7 +1,10 @@
 // Package calendar sums up rates over time: what is booked, at any instant.
 package calendar
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // Past and Forever are the ends of an interval that is open on that side.
 const (
@@ -328,4 +331,11 @@ func (c *Calendar) update(n int32) {
 	l, r := &c.nodes[s.left], &c.nodes[s.right]
 	s.height = 1 + max(l.height, r.height)
 	s.all = l.all.then(single(s.change)).then(r.all)
+}
+
+// Clone returns a copy that shares nothing with the calendar.
+func (c *Calendar) Clone() Calendar {
+	d := *c
+	d.nodes = slices.Clone(c.nodes)
+	return d
 }
