@@ -368,7 +368,7 @@ func (x TraceEvent_Direction) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TraceEvent_Direction.Descriptor instead.
 func (TraceEvent_Direction) EnumDescriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{43, 0}
+	return file_interqos_proto_rawDescGZIP(), []int{49, 0}
 }
 
 type ReserveRequest struct {
@@ -1359,8 +1359,13 @@ type ApplyRequest struct {
 	Yaml []byte `protobuf:"bytes,1,opt,name=yaml,proto3" json:"yaml,omitempty"`
 	// The file's name, for error messages.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// Only say what would be done.
-	DryRun        bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Only say what would be done; what would be refused is refused.
+	DryRun bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// End the reservations that a change does not leave room for, instead of
+	// refusing it.
+	Preempt bool `protobuf:"varint,4,opt,name=preempt,proto3" json:"preempt,omitempty"`
+	// Why it is done, for the history; at most 1000 octets.
+	Why           string `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1416,6 +1421,20 @@ func (x *ApplyRequest) GetDryRun() bool {
 	return false
 }
 
+func (x *ApplyRequest) GetPreempt() bool {
+	if x != nil {
+		return x.Preempt
+	}
+	return false
+}
+
+func (x *ApplyRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 type ApplyResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Applied       []*AppliedSLS          `protobuf:"bytes,1,rep,name=applied,proto3" json:"applied,omitempty"`
@@ -1461,10 +1480,14 @@ func (x *ApplyResponse) GetApplied() []*AppliedSLS {
 }
 
 type AppliedSLS struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Action        AppliedSLS_Action      `protobuf:"varint,2,opt,name=action,proto3,enum=interqos.v1.AppliedSLS_Action" json:"action,omitempty"`
-	Version       uint32                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Id      string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Action  AppliedSLS_Action      `protobuf:"varint,2,opt,name=action,proto3,enum=interqos.v1.AppliedSLS_Action" json:"action,omitempty"`
+	Version uint32                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	Diff    []*SLSEdit             `protobuf:"bytes,4,rep,name=diff,proto3" json:"diff,omitempty"`
+	// Reservations that do not fit: of Plan those that would be in the way, of
+	// Apply those that it has ended.
+	Breaks        []*SLSBreak `protobuf:"bytes,5,rep,name=breaks,proto3" json:"breaks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1520,6 +1543,416 @@ func (x *AppliedSLS) GetVersion() uint32 {
 	return 0
 }
 
+func (x *AppliedSLS) GetDiff() []*SLSEdit {
+	if x != nil {
+		return x.Diff
+	}
+	return nil
+}
+
+func (x *AppliedSLS) GetBreaks() []*SLSBreak {
+	if x != nil {
+		return x.Breaks
+	}
+	return nil
+}
+
+// SLSEdit is one difference between two versions of an SLS.
+type SLSEdit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`     // as in classes[EF].cir
+	Before        string                 `protobuf:"bytes,2,opt,name=before,proto3" json:"before,omitempty"` // empty: nothing
+	After         string                 `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SLSEdit) Reset() {
+	*x = SLSEdit{}
+	mi := &file_interqos_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SLSEdit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SLSEdit) ProtoMessage() {}
+
+func (x *SLSEdit) ProtoReflect() protoreflect.Message {
+	mi := &file_interqos_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SLSEdit.ProtoReflect.Descriptor instead.
+func (*SLSEdit) Descriptor() ([]byte, []int) {
+	return file_interqos_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *SLSEdit) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *SLSEdit) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *SLSEdit) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+// SLSBreak is a reservation that does not fit a change of an SLS.
+type SLSBreak struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	Class     string                 `protobuf:"bytes,2,opt,name=class,proto3" json:"class,omitempty"`
+	Rate      uint64                 `protobuf:"varint,3,opt,name=rate,proto3" json:"rate,omitempty"`
+	Held      bool                   `protobuf:"varint,4,opt,name=held,proto3" json:"held,omitempty"` // not committed yet
+	// From when on it does not fit.
+	From          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=from,proto3" json:"from,omitempty"`
+	Why           string                 `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SLSBreak) Reset() {
+	*x = SLSBreak{}
+	mi := &file_interqos_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SLSBreak) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SLSBreak) ProtoMessage() {}
+
+func (x *SLSBreak) ProtoReflect() protoreflect.Message {
+	mi := &file_interqos_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SLSBreak.ProtoReflect.Descriptor instead.
+func (*SLSBreak) Descriptor() ([]byte, []int) {
+	return file_interqos_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *SLSBreak) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *SLSBreak) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *SLSBreak) GetRate() uint64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *SLSBreak) GetHeld() bool {
+	if x != nil {
+		return x.Held
+	}
+	return false
+}
+
+func (x *SLSBreak) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *SLSBreak) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type SLSHistoryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SLSHistoryRequest) Reset() {
+	*x = SLSHistoryRequest{}
+	mi := &file_interqos_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SLSHistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SLSHistoryRequest) ProtoMessage() {}
+
+func (x *SLSHistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_interqos_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SLSHistoryRequest.ProtoReflect.Descriptor instead.
+func (*SLSHistoryRequest) Descriptor() ([]byte, []int) {
+	return file_interqos_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SLSHistoryRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type SLSHistoryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Changes       []*SLSChange           `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"` // the latest first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SLSHistoryResponse) Reset() {
+	*x = SLSHistoryResponse{}
+	mi := &file_interqos_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SLSHistoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SLSHistoryResponse) ProtoMessage() {}
+
+func (x *SLSHistoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_interqos_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SLSHistoryResponse.ProtoReflect.Descriptor instead.
+func (*SLSHistoryResponse) Descriptor() ([]byte, []int) {
+	return file_interqos_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SLSHistoryResponse) GetChanges() []*SLSChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+// SLSChange is one version of an SLS, and how it came about.
+type SLSChange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	By            string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	Why           string                 `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`
+	Status        string                 `protobuf:"bytes,5,opt,name=status,proto3" json:"status,omitempty"`
+	Diff          []*SLSEdit             `protobuf:"bytes,6,rep,name=diff,proto3" json:"diff,omitempty"` // to the version before it
+	Yaml          []byte                 `protobuf:"bytes,7,opt,name=yaml,proto3" json:"yaml,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SLSChange) Reset() {
+	*x = SLSChange{}
+	mi := &file_interqos_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SLSChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SLSChange) ProtoMessage() {}
+
+func (x *SLSChange) ProtoReflect() protoreflect.Message {
+	mi := &file_interqos_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SLSChange.ProtoReflect.Descriptor instead.
+func (*SLSChange) Descriptor() ([]byte, []int) {
+	return file_interqos_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SLSChange) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *SLSChange) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *SLSChange) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *SLSChange) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *SLSChange) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *SLSChange) GetDiff() []*SLSEdit {
+	if x != nil {
+		return x.Diff
+	}
+	return nil
+}
+
+func (x *SLSChange) GetYaml() []byte {
+	if x != nil {
+		return x.Yaml
+	}
+	return nil
+}
+
+type RollbackRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Version       uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"` // that is to be in force again; 0: the one before the current one
+	Preempt       bool                   `protobuf:"varint,3,opt,name=preempt,proto3" json:"preempt,omitempty"` // as in ApplyRequest
+	Why           string                 `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackRequest) Reset() {
+	*x = RollbackRequest{}
+	mi := &file_interqos_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackRequest) ProtoMessage() {}
+
+func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_interqos_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
+func (*RollbackRequest) Descriptor() ([]byte, []int) {
+	return file_interqos_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RollbackRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RollbackRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *RollbackRequest) GetPreempt() bool {
+	if x != nil {
+		return x.Preempt
+	}
+	return false
+}
+
+func (x *RollbackRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 type SLS struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Id           string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1545,7 +1978,7 @@ type SLS struct {
 
 func (x *SLS) Reset() {
 	*x = SLS{}
-	mi := &file_interqos_proto_msgTypes[13]
+	mi := &file_interqos_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1557,7 +1990,7 @@ func (x *SLS) String() string {
 func (*SLS) ProtoMessage() {}
 
 func (x *SLS) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[13]
+	mi := &file_interqos_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1570,7 +2003,7 @@ func (x *SLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SLS.ProtoReflect.Descriptor instead.
 func (*SLS) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{13}
+	return file_interqos_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SLS) GetId() string {
@@ -1701,7 +2134,7 @@ type SLSClass struct {
 
 func (x *SLSClass) Reset() {
 	*x = SLSClass{}
-	mi := &file_interqos_proto_msgTypes[14]
+	mi := &file_interqos_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1713,7 +2146,7 @@ func (x *SLSClass) String() string {
 func (*SLSClass) ProtoMessage() {}
 
 func (x *SLSClass) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[14]
+	mi := &file_interqos_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1726,7 +2159,7 @@ func (x *SLSClass) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SLSClass.ProtoReflect.Descriptor instead.
 func (*SLSClass) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{14}
+	return file_interqos_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SLSClass) GetClass() string {
@@ -1793,7 +2226,7 @@ type ListSLSRequest struct {
 
 func (x *ListSLSRequest) Reset() {
 	*x = ListSLSRequest{}
-	mi := &file_interqos_proto_msgTypes[15]
+	mi := &file_interqos_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1805,7 +2238,7 @@ func (x *ListSLSRequest) String() string {
 func (*ListSLSRequest) ProtoMessage() {}
 
 func (x *ListSLSRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[15]
+	mi := &file_interqos_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1818,7 +2251,7 @@ func (x *ListSLSRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSLSRequest.ProtoReflect.Descriptor instead.
 func (*ListSLSRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{15}
+	return file_interqos_proto_rawDescGZIP(), []int{21}
 }
 
 type ListSLSResponse struct {
@@ -1830,7 +2263,7 @@ type ListSLSResponse struct {
 
 func (x *ListSLSResponse) Reset() {
 	*x = ListSLSResponse{}
-	mi := &file_interqos_proto_msgTypes[16]
+	mi := &file_interqos_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1842,7 +2275,7 @@ func (x *ListSLSResponse) String() string {
 func (*ListSLSResponse) ProtoMessage() {}
 
 func (x *ListSLSResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[16]
+	mi := &file_interqos_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1855,7 +2288,7 @@ func (x *ListSLSResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSLSResponse.ProtoReflect.Descriptor instead.
 func (*ListSLSResponse) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{16}
+	return file_interqos_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListSLSResponse) GetSls() []*SLS {
@@ -1874,7 +2307,7 @@ type ShowSLSRequest struct {
 
 func (x *ShowSLSRequest) Reset() {
 	*x = ShowSLSRequest{}
-	mi := &file_interqos_proto_msgTypes[17]
+	mi := &file_interqos_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1886,7 +2319,7 @@ func (x *ShowSLSRequest) String() string {
 func (*ShowSLSRequest) ProtoMessage() {}
 
 func (x *ShowSLSRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[17]
+	mi := &file_interqos_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1899,7 +2332,7 @@ func (x *ShowSLSRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowSLSRequest.ProtoReflect.Descriptor instead.
 func (*ShowSLSRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{17}
+	return file_interqos_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ShowSLSRequest) GetId() string {
@@ -1920,7 +2353,7 @@ type UsageRequest struct {
 
 func (x *UsageRequest) Reset() {
 	*x = UsageRequest{}
-	mi := &file_interqos_proto_msgTypes[18]
+	mi := &file_interqos_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1932,7 +2365,7 @@ func (x *UsageRequest) String() string {
 func (*UsageRequest) ProtoMessage() {}
 
 func (x *UsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[18]
+	mi := &file_interqos_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1945,7 +2378,7 @@ func (x *UsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRequest.ProtoReflect.Descriptor instead.
 func (*UsageRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{18}
+	return file_interqos_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *UsageRequest) GetId() string {
@@ -1972,7 +2405,7 @@ type UsageResponse struct {
 
 func (x *UsageResponse) Reset() {
 	*x = UsageResponse{}
-	mi := &file_interqos_proto_msgTypes[19]
+	mi := &file_interqos_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2417,7 @@ func (x *UsageResponse) String() string {
 func (*UsageResponse) ProtoMessage() {}
 
 func (x *UsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[19]
+	mi := &file_interqos_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2430,7 @@ func (x *UsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResponse.ProtoReflect.Descriptor instead.
 func (*UsageResponse) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{19}
+	return file_interqos_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *UsageResponse) GetAt() *timestamppb.Timestamp {
@@ -2029,7 +2462,7 @@ type SLSUsage struct {
 
 func (x *SLSUsage) Reset() {
 	*x = SLSUsage{}
-	mi := &file_interqos_proto_msgTypes[20]
+	mi := &file_interqos_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2041,7 +2474,7 @@ func (x *SLSUsage) String() string {
 func (*SLSUsage) ProtoMessage() {}
 
 func (x *SLSUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[20]
+	mi := &file_interqos_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2054,7 +2487,7 @@ func (x *SLSUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SLSUsage.ProtoReflect.Descriptor instead.
 func (*SLSUsage) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{20}
+	return file_interqos_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SLSUsage) GetSlsId() string {
@@ -2108,7 +2541,7 @@ type DeleteSLSRequest struct {
 
 func (x *DeleteSLSRequest) Reset() {
 	*x = DeleteSLSRequest{}
-	mi := &file_interqos_proto_msgTypes[21]
+	mi := &file_interqos_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2120,7 +2553,7 @@ func (x *DeleteSLSRequest) String() string {
 func (*DeleteSLSRequest) ProtoMessage() {}
 
 func (x *DeleteSLSRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[21]
+	mi := &file_interqos_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2133,7 +2566,7 @@ func (x *DeleteSLSRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSLSRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSLSRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{21}
+	return file_interqos_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DeleteSLSRequest) GetId() string {
@@ -2151,7 +2584,7 @@ type DeleteSLSResponse struct {
 
 func (x *DeleteSLSResponse) Reset() {
 	*x = DeleteSLSResponse{}
-	mi := &file_interqos_proto_msgTypes[22]
+	mi := &file_interqos_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2163,7 +2596,7 @@ func (x *DeleteSLSResponse) String() string {
 func (*DeleteSLSResponse) ProtoMessage() {}
 
 func (x *DeleteSLSResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[22]
+	mi := &file_interqos_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2176,7 +2609,7 @@ func (x *DeleteSLSResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSLSResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSLSResponse) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{22}
+	return file_interqos_proto_rawDescGZIP(), []int{28}
 }
 
 type MatchRequest struct {
@@ -2202,7 +2635,7 @@ type MatchRequest struct {
 
 func (x *MatchRequest) Reset() {
 	*x = MatchRequest{}
-	mi := &file_interqos_proto_msgTypes[23]
+	mi := &file_interqos_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2214,7 +2647,7 @@ func (x *MatchRequest) String() string {
 func (*MatchRequest) ProtoMessage() {}
 
 func (x *MatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[23]
+	mi := &file_interqos_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2227,7 +2660,7 @@ func (x *MatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchRequest.ProtoReflect.Descriptor instead.
 func (*MatchRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{23}
+	return file_interqos_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *MatchRequest) GetSource() string {
@@ -2351,7 +2784,7 @@ type MatchResponse struct {
 
 func (x *MatchResponse) Reset() {
 	*x = MatchResponse{}
-	mi := &file_interqos_proto_msgTypes[24]
+	mi := &file_interqos_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2363,7 +2796,7 @@ func (x *MatchResponse) String() string {
 func (*MatchResponse) ProtoMessage() {}
 
 func (x *MatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[24]
+	mi := &file_interqos_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2376,7 +2809,7 @@ func (x *MatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchResponse.ProtoReflect.Descriptor instead.
 func (*MatchResponse) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{24}
+	return file_interqos_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *MatchResponse) GetSlsId() string {
@@ -2430,7 +2863,7 @@ type SLSFit struct {
 
 func (x *SLSFit) Reset() {
 	*x = SLSFit{}
-	mi := &file_interqos_proto_msgTypes[25]
+	mi := &file_interqos_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2442,7 +2875,7 @@ func (x *SLSFit) String() string {
 func (*SLSFit) ProtoMessage() {}
 
 func (x *SLSFit) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[25]
+	mi := &file_interqos_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2455,7 +2888,7 @@ func (x *SLSFit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SLSFit.ProtoReflect.Descriptor instead.
 func (*SLSFit) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{25}
+	return file_interqos_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SLSFit) GetSlsId() string {
@@ -2515,7 +2948,7 @@ type CalendarRequest struct {
 
 func (x *CalendarRequest) Reset() {
 	*x = CalendarRequest{}
-	mi := &file_interqos_proto_msgTypes[26]
+	mi := &file_interqos_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2527,7 +2960,7 @@ func (x *CalendarRequest) String() string {
 func (*CalendarRequest) ProtoMessage() {}
 
 func (x *CalendarRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[26]
+	mi := &file_interqos_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2540,7 +2973,7 @@ func (x *CalendarRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CalendarRequest.ProtoReflect.Descriptor instead.
 func (*CalendarRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{26}
+	return file_interqos_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CalendarRequest) GetId() string {
@@ -2609,7 +3042,7 @@ type CalendarResponse struct {
 
 func (x *CalendarResponse) Reset() {
 	*x = CalendarResponse{}
-	mi := &file_interqos_proto_msgTypes[27]
+	mi := &file_interqos_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2621,7 +3054,7 @@ func (x *CalendarResponse) String() string {
 func (*CalendarResponse) ProtoMessage() {}
 
 func (x *CalendarResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[27]
+	mi := &file_interqos_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2634,7 +3067,7 @@ func (x *CalendarResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CalendarResponse.ProtoReflect.Descriptor instead.
 func (*CalendarResponse) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{27}
+	return file_interqos_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CalendarResponse) GetSlsId() string {
@@ -2700,7 +3133,7 @@ type CalendarStep struct {
 
 func (x *CalendarStep) Reset() {
 	*x = CalendarStep{}
-	mi := &file_interqos_proto_msgTypes[28]
+	mi := &file_interqos_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2712,7 +3145,7 @@ func (x *CalendarStep) String() string {
 func (*CalendarStep) ProtoMessage() {}
 
 func (x *CalendarStep) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[28]
+	mi := &file_interqos_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2725,7 +3158,7 @@ func (x *CalendarStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CalendarStep.ProtoReflect.Descriptor instead.
 func (*CalendarStep) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{28}
+	return file_interqos_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CalendarStep) GetFrom() *timestamppb.Timestamp {
@@ -2771,7 +3204,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_interqos_proto_msgTypes[29]
+	mi := &file_interqos_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2783,7 +3216,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[29]
+	mi := &file_interqos_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2796,7 +3229,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{29}
+	return file_interqos_proto_rawDescGZIP(), []int{35}
 }
 
 type NodeStatus struct {
@@ -2824,7 +3257,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_interqos_proto_msgTypes[30]
+	mi := &file_interqos_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2836,7 +3269,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[30]
+	mi := &file_interqos_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2849,7 +3282,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{30}
+	return file_interqos_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *NodeStatus) GetAs() uint32 {
@@ -2971,7 +3404,7 @@ type BGPPeer struct {
 
 func (x *BGPPeer) Reset() {
 	*x = BGPPeer{}
-	mi := &file_interqos_proto_msgTypes[31]
+	mi := &file_interqos_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2983,7 +3416,7 @@ func (x *BGPPeer) String() string {
 func (*BGPPeer) ProtoMessage() {}
 
 func (x *BGPPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[31]
+	mi := &file_interqos_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2996,7 +3429,7 @@ func (x *BGPPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BGPPeer.ProtoReflect.Descriptor instead.
 func (*BGPPeer) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{31}
+	return file_interqos_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *BGPPeer) GetAs() uint32 {
@@ -3060,7 +3493,7 @@ type Edge struct {
 
 func (x *Edge) Reset() {
 	*x = Edge{}
-	mi := &file_interqos_proto_msgTypes[32]
+	mi := &file_interqos_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3072,7 +3505,7 @@ func (x *Edge) String() string {
 func (*Edge) ProtoMessage() {}
 
 func (x *Edge) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[32]
+	mi := &file_interqos_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3085,7 +3518,7 @@ func (x *Edge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edge.ProtoReflect.Descriptor instead.
 func (*Edge) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{32}
+	return file_interqos_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Edge) GetName() string {
@@ -3169,7 +3602,7 @@ type GISTCounts struct {
 
 func (x *GISTCounts) Reset() {
 	*x = GISTCounts{}
-	mi := &file_interqos_proto_msgTypes[33]
+	mi := &file_interqos_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3181,7 +3614,7 @@ func (x *GISTCounts) String() string {
 func (*GISTCounts) ProtoMessage() {}
 
 func (x *GISTCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[33]
+	mi := &file_interqos_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3194,7 +3627,7 @@ func (x *GISTCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GISTCounts.ProtoReflect.Descriptor instead.
 func (*GISTCounts) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{33}
+	return file_interqos_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GISTCounts) GetRoutingStates() uint64 {
@@ -3228,7 +3661,7 @@ type NSLPCounts struct {
 
 func (x *NSLPCounts) Reset() {
 	*x = NSLPCounts{}
-	mi := &file_interqos_proto_msgTypes[34]
+	mi := &file_interqos_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3240,7 +3673,7 @@ func (x *NSLPCounts) String() string {
 func (*NSLPCounts) ProtoMessage() {}
 
 func (x *NSLPCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[34]
+	mi := &file_interqos_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3253,7 +3686,7 @@ func (x *NSLPCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NSLPCounts.ProtoReflect.Descriptor instead.
 func (*NSLPCounts) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{34}
+	return file_interqos_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *NSLPCounts) GetSessions() uint64 {
@@ -3283,7 +3716,7 @@ type LedgerCounts struct {
 
 func (x *LedgerCounts) Reset() {
 	*x = LedgerCounts{}
-	mi := &file_interqos_proto_msgTypes[35]
+	mi := &file_interqos_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3295,7 +3728,7 @@ func (x *LedgerCounts) String() string {
 func (*LedgerCounts) ProtoMessage() {}
 
 func (x *LedgerCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[35]
+	mi := &file_interqos_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3308,7 +3741,7 @@ func (x *LedgerCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerCounts.ProtoReflect.Descriptor instead.
 func (*LedgerCounts) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{35}
+	return file_interqos_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *LedgerCounts) GetSlss() uint64 {
@@ -3359,7 +3792,7 @@ type Driver struct {
 
 func (x *Driver) Reset() {
 	*x = Driver{}
-	mi := &file_interqos_proto_msgTypes[36]
+	mi := &file_interqos_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3371,7 +3804,7 @@ func (x *Driver) String() string {
 func (*Driver) ProtoMessage() {}
 
 func (x *Driver) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[36]
+	mi := &file_interqos_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3384,7 +3817,7 @@ func (x *Driver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Driver.ProtoReflect.Descriptor instead.
 func (*Driver) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{36}
+	return file_interqos_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Driver) GetName() string {
@@ -3434,7 +3867,7 @@ type Store struct {
 
 func (x *Store) Reset() {
 	*x = Store{}
-	mi := &file_interqos_proto_msgTypes[37]
+	mi := &file_interqos_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3446,7 +3879,7 @@ func (x *Store) String() string {
 func (*Store) ProtoMessage() {}
 
 func (x *Store) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[37]
+	mi := &file_interqos_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3459,7 +3892,7 @@ func (x *Store) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Store.ProtoReflect.Descriptor instead.
 func (*Store) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{37}
+	return file_interqos_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Store) GetFile() string {
@@ -3501,7 +3934,7 @@ type RoutesRequest struct {
 
 func (x *RoutesRequest) Reset() {
 	*x = RoutesRequest{}
-	mi := &file_interqos_proto_msgTypes[38]
+	mi := &file_interqos_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3513,7 +3946,7 @@ func (x *RoutesRequest) String() string {
 func (*RoutesRequest) ProtoMessage() {}
 
 func (x *RoutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[38]
+	mi := &file_interqos_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3526,7 +3959,7 @@ func (x *RoutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutesRequest.ProtoReflect.Descriptor instead.
 func (*RoutesRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{38}
+	return file_interqos_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RoutesRequest) GetLookup() string {
@@ -3553,7 +3986,7 @@ type RoutesResponse struct {
 
 func (x *RoutesResponse) Reset() {
 	*x = RoutesResponse{}
-	mi := &file_interqos_proto_msgTypes[39]
+	mi := &file_interqos_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3565,7 +3998,7 @@ func (x *RoutesResponse) String() string {
 func (*RoutesResponse) ProtoMessage() {}
 
 func (x *RoutesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[39]
+	mi := &file_interqos_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3578,7 +4011,7 @@ func (x *RoutesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutesResponse.ProtoReflect.Descriptor instead.
 func (*RoutesResponse) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{39}
+	return file_interqos_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RoutesResponse) GetRoutes() []*Route {
@@ -3610,7 +4043,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_interqos_proto_msgTypes[40]
+	mi := &file_interqos_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3622,7 +4055,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[40]
+	mi := &file_interqos_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3635,7 +4068,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{40}
+	return file_interqos_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Route) GetPrefix() string {
@@ -3696,7 +4129,7 @@ type TraceRequest struct {
 
 func (x *TraceRequest) Reset() {
 	*x = TraceRequest{}
-	mi := &file_interqos_proto_msgTypes[41]
+	mi := &file_interqos_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3708,7 +4141,7 @@ func (x *TraceRequest) String() string {
 func (*TraceRequest) ProtoMessage() {}
 
 func (x *TraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[41]
+	mi := &file_interqos_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3721,7 +4154,7 @@ func (x *TraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceRequest.ProtoReflect.Descriptor instead.
 func (*TraceRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{41}
+	return file_interqos_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *TraceRequest) GetSessionId() string {
@@ -3740,7 +4173,7 @@ type TraceResponse struct {
 
 func (x *TraceResponse) Reset() {
 	*x = TraceResponse{}
-	mi := &file_interqos_proto_msgTypes[42]
+	mi := &file_interqos_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3752,7 +4185,7 @@ func (x *TraceResponse) String() string {
 func (*TraceResponse) ProtoMessage() {}
 
 func (x *TraceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[42]
+	mi := &file_interqos_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3765,7 +4198,7 @@ func (x *TraceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceResponse.ProtoReflect.Descriptor instead.
 func (*TraceResponse) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{42}
+	return file_interqos_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *TraceResponse) GetEvents() []*TraceEvent {
@@ -3800,7 +4233,7 @@ type TraceEvent struct {
 
 func (x *TraceEvent) Reset() {
 	*x = TraceEvent{}
-	mi := &file_interqos_proto_msgTypes[43]
+	mi := &file_interqos_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3812,7 +4245,7 @@ func (x *TraceEvent) String() string {
 func (*TraceEvent) ProtoMessage() {}
 
 func (x *TraceEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[43]
+	mi := &file_interqos_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3825,7 +4258,7 @@ func (x *TraceEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceEvent.ProtoReflect.Descriptor instead.
 func (*TraceEvent) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{43}
+	return file_interqos_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *TraceEvent) GetTimeNs() int64 {
@@ -3914,7 +4347,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_interqos_proto_msgTypes[44]
+	mi := &file_interqos_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3926,7 +4359,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[44]
+	mi := &file_interqos_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3939,7 +4372,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{44}
+	return file_interqos_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ReloadRequest) GetDryRun() bool {
@@ -3961,7 +4394,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_interqos_proto_msgTypes[45]
+	mi := &file_interqos_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3973,7 +4406,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[45]
+	mi := &file_interqos_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3986,7 +4419,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{45}
+	return file_interqos_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ReloadResponse) GetApplied() []string {
@@ -4013,7 +4446,7 @@ type StateRequest struct {
 
 func (x *StateRequest) Reset() {
 	*x = StateRequest{}
-	mi := &file_interqos_proto_msgTypes[46]
+	mi := &file_interqos_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4025,7 +4458,7 @@ func (x *StateRequest) String() string {
 func (*StateRequest) ProtoMessage() {}
 
 func (x *StateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[46]
+	mi := &file_interqos_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4038,7 +4471,7 @@ func (x *StateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRequest.ProtoReflect.Descriptor instead.
 func (*StateRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{46}
+	return file_interqos_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *StateRequest) GetLimit() uint32 {
@@ -4068,7 +4501,7 @@ type StateResponse struct {
 
 func (x *StateResponse) Reset() {
 	*x = StateResponse{}
-	mi := &file_interqos_proto_msgTypes[47]
+	mi := &file_interqos_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4080,7 +4513,7 @@ func (x *StateResponse) String() string {
 func (*StateResponse) ProtoMessage() {}
 
 func (x *StateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[47]
+	mi := &file_interqos_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4093,7 +4526,7 @@ func (x *StateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateResponse.ProtoReflect.Descriptor instead.
 func (*StateResponse) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{47}
+	return file_interqos_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *StateResponse) GetGist() *GISTCounts {
@@ -4149,7 +4582,7 @@ type RoutingState struct {
 
 func (x *RoutingState) Reset() {
 	*x = RoutingState{}
-	mi := &file_interqos_proto_msgTypes[48]
+	mi := &file_interqos_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4161,7 +4594,7 @@ func (x *RoutingState) String() string {
 func (*RoutingState) ProtoMessage() {}
 
 func (x *RoutingState) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[48]
+	mi := &file_interqos_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4174,7 +4607,7 @@ func (x *RoutingState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutingState.ProtoReflect.Descriptor instead.
 func (*RoutingState) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{48}
+	return file_interqos_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RoutingState) GetSessionId() string {
@@ -4254,7 +4687,7 @@ type Association struct {
 
 func (x *Association) Reset() {
 	*x = Association{}
-	mi := &file_interqos_proto_msgTypes[49]
+	mi := &file_interqos_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4266,7 +4699,7 @@ func (x *Association) String() string {
 func (*Association) ProtoMessage() {}
 
 func (x *Association) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[49]
+	mi := &file_interqos_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4279,7 +4712,7 @@ func (x *Association) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Association.ProtoReflect.Descriptor instead.
 func (*Association) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{49}
+	return file_interqos_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Association) GetLocal() string {
@@ -4333,7 +4766,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_interqos_proto_msgTypes[50]
+	mi := &file_interqos_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4345,7 +4778,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[50]
+	mi := &file_interqos_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4358,7 +4791,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{50}
+	return file_interqos_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Session) GetSessionId() string {
@@ -4511,23 +4944,56 @@ const file_interqos_proto_rawDesc = "" +
 	"\x05total\x18\x02 \x01(\x04R\x05total\"6\n" +
 	"\x15GetReservationRequest\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\tR\tsessionId\"O\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\"{\n" +
 	"\fApplyRequest\x12\x12\n" +
 	"\x04yaml\x18\x01 \x01(\fR\x04yaml\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x17\n" +
-	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"B\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x12\x18\n" +
+	"\apreempt\x18\x04 \x01(\bR\apreempt\x12\x10\n" +
+	"\x03why\x18\x05 \x01(\tR\x03why\"B\n" +
 	"\rApplyResponse\x121\n" +
-	"\aapplied\x18\x01 \x03(\v2\x17.interqos.v1.AppliedSLSR\aapplied\"\xb9\x01\n" +
+	"\aapplied\x18\x01 \x03(\v2\x17.interqos.v1.AppliedSLSR\aapplied\"\x92\x02\n" +
 	"\n" +
 	"AppliedSLS\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x126\n" +
 	"\x06action\x18\x02 \x01(\x0e2\x1e.interqos.v1.AppliedSLS.ActionR\x06action\x12\x18\n" +
-	"\aversion\x18\x03 \x01(\rR\aversion\"I\n" +
+	"\aversion\x18\x03 \x01(\rR\aversion\x12(\n" +
+	"\x04diff\x18\x04 \x03(\v2\x14.interqos.v1.SLSEditR\x04diff\x12-\n" +
+	"\x06breaks\x18\x05 \x03(\v2\x15.interqos.v1.SLSBreakR\x06breaks\"I\n" +
 	"\x06Action\x12\x16\n" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aCREATED\x10\x01\x12\v\n" +
 	"\aCHANGED\x10\x02\x12\r\n" +
-	"\tUNCHANGED\x10\x03\"\x9e\x04\n" +
+	"\tUNCHANGED\x10\x03\"K\n" +
+	"\aSLSEdit\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
+	"\x06before\x18\x02 \x01(\tR\x06before\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\tR\x05after\"\xa9\x01\n" +
+	"\bSLSBreak\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x14\n" +
+	"\x05class\x18\x02 \x01(\tR\x05class\x12\x12\n" +
+	"\x04rate\x18\x03 \x01(\x04R\x04rate\x12\x12\n" +
+	"\x04held\x18\x04 \x01(\bR\x04held\x12.\n" +
+	"\x04from\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12\x10\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\"#\n" +
+	"\x11SLSHistoryRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"F\n" +
+	"\x12SLSHistoryResponse\x120\n" +
+	"\achanges\x18\x01 \x03(\v2\x16.interqos.v1.SLSChangeR\achanges\"\xc9\x01\n" +
+	"\tSLSChange\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\x12\x10\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\x12\x16\n" +
+	"\x06status\x18\x05 \x01(\tR\x06status\x12(\n" +
+	"\x04diff\x18\x06 \x03(\v2\x14.interqos.v1.SLSEditR\x04diff\x12\x12\n" +
+	"\x04yaml\x18\a \x01(\fR\x04yaml\"g\n" +
+	"\x0fRollbackRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\rR\aversion\x12\x18\n" +
+	"\apreempt\x18\x03 \x01(\bR\apreempt\x12\x10\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\"\x9e\x04\n" +
 	"\x03SLS\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\x12\x1a\n" +
@@ -4814,14 +5280,17 @@ const file_interqos_proto_rawDesc = "" +
 	"\aReserve\x12\x1b.interqos.v1.ReserveRequest\x1a\x14.interqos.v1.Outcome\x12<\n" +
 	"\aRelease\x12\x1b.interqos.v1.ReleaseRequest\x1a\x14.interqos.v1.Outcome\x12S\n" +
 	"\x04List\x12$.interqos.v1.ListReservationsRequest\x1a%.interqos.v1.ListReservationsResponse\x12C\n" +
-	"\x03Get\x12\".interqos.v1.GetReservationRequest\x1a\x18.interqos.v1.Reservation2\xd8\x03\n" +
+	"\x03Get\x12\".interqos.v1.GetReservationRequest\x1a\x18.interqos.v1.Reservation2\xa9\x05\n" +
 	"\n" +
 	"SLSService\x12>\n" +
 	"\x05Apply\x12\x19.interqos.v1.ApplyRequest\x1a\x1a.interqos.v1.ApplyResponse\x12A\n" +
 	"\x04List\x12\x1b.interqos.v1.ListSLSRequest\x1a\x1c.interqos.v1.ListSLSResponse\x125\n" +
 	"\x04Show\x12\x1b.interqos.v1.ShowSLSRequest\x1a\x10.interqos.v1.SLS\x12>\n" +
 	"\x05Usage\x12\x19.interqos.v1.UsageRequest\x1a\x1a.interqos.v1.UsageResponse\x12G\n" +
-	"\x06Delete\x12\x1d.interqos.v1.DeleteSLSRequest\x1a\x1e.interqos.v1.DeleteSLSResponse\x12>\n" +
+	"\x06Delete\x12\x1d.interqos.v1.DeleteSLSRequest\x1a\x1e.interqos.v1.DeleteSLSResponse\x12=\n" +
+	"\x04Plan\x12\x19.interqos.v1.ApplyRequest\x1a\x1a.interqos.v1.ApplyResponse\x12J\n" +
+	"\aHistory\x12\x1e.interqos.v1.SLSHistoryRequest\x1a\x1f.interqos.v1.SLSHistoryResponse\x12D\n" +
+	"\bRollback\x12\x1c.interqos.v1.RollbackRequest\x1a\x1a.interqos.v1.ApplyResponse\x12>\n" +
 	"\x05Match\x12\x19.interqos.v1.MatchRequest\x1a\x1a.interqos.v1.MatchResponse\x12G\n" +
 	"\bCalendar\x12\x1c.interqos.v1.CalendarRequest\x1a\x1d.interqos.v1.CalendarResponse2\xd2\x02\n" +
 	"\vNodeService\x12=\n" +
@@ -4844,7 +5313,7 @@ func file_interqos_proto_rawDescGZIP() []byte {
 }
 
 var file_interqos_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_interqos_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_interqos_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_interqos_proto_goTypes = []any{
 	(Verdict)(0),                     // 0: interqos.v1.Verdict
 	(Proof)(0),                       // 1: interqos.v1.Proof
@@ -4865,146 +5334,164 @@ var file_interqos_proto_goTypes = []any{
 	(*ApplyRequest)(nil),             // 16: interqos.v1.ApplyRequest
 	(*ApplyResponse)(nil),            // 17: interqos.v1.ApplyResponse
 	(*AppliedSLS)(nil),               // 18: interqos.v1.AppliedSLS
-	(*SLS)(nil),                      // 19: interqos.v1.SLS
-	(*SLSClass)(nil),                 // 20: interqos.v1.SLSClass
-	(*ListSLSRequest)(nil),           // 21: interqos.v1.ListSLSRequest
-	(*ListSLSResponse)(nil),          // 22: interqos.v1.ListSLSResponse
-	(*ShowSLSRequest)(nil),           // 23: interqos.v1.ShowSLSRequest
-	(*UsageRequest)(nil),             // 24: interqos.v1.UsageRequest
-	(*UsageResponse)(nil),            // 25: interqos.v1.UsageResponse
-	(*SLSUsage)(nil),                 // 26: interqos.v1.SLSUsage
-	(*DeleteSLSRequest)(nil),         // 27: interqos.v1.DeleteSLSRequest
-	(*DeleteSLSResponse)(nil),        // 28: interqos.v1.DeleteSLSResponse
-	(*MatchRequest)(nil),             // 29: interqos.v1.MatchRequest
-	(*MatchResponse)(nil),            // 30: interqos.v1.MatchResponse
-	(*SLSFit)(nil),                   // 31: interqos.v1.SLSFit
-	(*CalendarRequest)(nil),          // 32: interqos.v1.CalendarRequest
-	(*CalendarResponse)(nil),         // 33: interqos.v1.CalendarResponse
-	(*CalendarStep)(nil),             // 34: interqos.v1.CalendarStep
-	(*StatusRequest)(nil),            // 35: interqos.v1.StatusRequest
-	(*NodeStatus)(nil),               // 36: interqos.v1.NodeStatus
-	(*BGPPeer)(nil),                  // 37: interqos.v1.BGPPeer
-	(*Edge)(nil),                     // 38: interqos.v1.Edge
-	(*GISTCounts)(nil),               // 39: interqos.v1.GISTCounts
-	(*NSLPCounts)(nil),               // 40: interqos.v1.NSLPCounts
-	(*LedgerCounts)(nil),             // 41: interqos.v1.LedgerCounts
-	(*Driver)(nil),                   // 42: interqos.v1.Driver
-	(*Store)(nil),                    // 43: interqos.v1.Store
-	(*RoutesRequest)(nil),            // 44: interqos.v1.RoutesRequest
-	(*RoutesResponse)(nil),           // 45: interqos.v1.RoutesResponse
-	(*Route)(nil),                    // 46: interqos.v1.Route
-	(*TraceRequest)(nil),             // 47: interqos.v1.TraceRequest
-	(*TraceResponse)(nil),            // 48: interqos.v1.TraceResponse
-	(*TraceEvent)(nil),               // 49: interqos.v1.TraceEvent
-	(*ReloadRequest)(nil),            // 50: interqos.v1.ReloadRequest
-	(*ReloadResponse)(nil),           // 51: interqos.v1.ReloadResponse
-	(*StateRequest)(nil),             // 52: interqos.v1.StateRequest
-	(*StateResponse)(nil),            // 53: interqos.v1.StateResponse
-	(*RoutingState)(nil),             // 54: interqos.v1.RoutingState
-	(*Association)(nil),              // 55: interqos.v1.Association
-	(*Session)(nil),                  // 56: interqos.v1.Session
-	(*durationpb.Duration)(nil),      // 57: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 58: google.protobuf.Timestamp
+	(*SLSEdit)(nil),                  // 19: interqos.v1.SLSEdit
+	(*SLSBreak)(nil),                 // 20: interqos.v1.SLSBreak
+	(*SLSHistoryRequest)(nil),        // 21: interqos.v1.SLSHistoryRequest
+	(*SLSHistoryResponse)(nil),       // 22: interqos.v1.SLSHistoryResponse
+	(*SLSChange)(nil),                // 23: interqos.v1.SLSChange
+	(*RollbackRequest)(nil),          // 24: interqos.v1.RollbackRequest
+	(*SLS)(nil),                      // 25: interqos.v1.SLS
+	(*SLSClass)(nil),                 // 26: interqos.v1.SLSClass
+	(*ListSLSRequest)(nil),           // 27: interqos.v1.ListSLSRequest
+	(*ListSLSResponse)(nil),          // 28: interqos.v1.ListSLSResponse
+	(*ShowSLSRequest)(nil),           // 29: interqos.v1.ShowSLSRequest
+	(*UsageRequest)(nil),             // 30: interqos.v1.UsageRequest
+	(*UsageResponse)(nil),            // 31: interqos.v1.UsageResponse
+	(*SLSUsage)(nil),                 // 32: interqos.v1.SLSUsage
+	(*DeleteSLSRequest)(nil),         // 33: interqos.v1.DeleteSLSRequest
+	(*DeleteSLSResponse)(nil),        // 34: interqos.v1.DeleteSLSResponse
+	(*MatchRequest)(nil),             // 35: interqos.v1.MatchRequest
+	(*MatchResponse)(nil),            // 36: interqos.v1.MatchResponse
+	(*SLSFit)(nil),                   // 37: interqos.v1.SLSFit
+	(*CalendarRequest)(nil),          // 38: interqos.v1.CalendarRequest
+	(*CalendarResponse)(nil),         // 39: interqos.v1.CalendarResponse
+	(*CalendarStep)(nil),             // 40: interqos.v1.CalendarStep
+	(*StatusRequest)(nil),            // 41: interqos.v1.StatusRequest
+	(*NodeStatus)(nil),               // 42: interqos.v1.NodeStatus
+	(*BGPPeer)(nil),                  // 43: interqos.v1.BGPPeer
+	(*Edge)(nil),                     // 44: interqos.v1.Edge
+	(*GISTCounts)(nil),               // 45: interqos.v1.GISTCounts
+	(*NSLPCounts)(nil),               // 46: interqos.v1.NSLPCounts
+	(*LedgerCounts)(nil),             // 47: interqos.v1.LedgerCounts
+	(*Driver)(nil),                   // 48: interqos.v1.Driver
+	(*Store)(nil),                    // 49: interqos.v1.Store
+	(*RoutesRequest)(nil),            // 50: interqos.v1.RoutesRequest
+	(*RoutesResponse)(nil),           // 51: interqos.v1.RoutesResponse
+	(*Route)(nil),                    // 52: interqos.v1.Route
+	(*TraceRequest)(nil),             // 53: interqos.v1.TraceRequest
+	(*TraceResponse)(nil),            // 54: interqos.v1.TraceResponse
+	(*TraceEvent)(nil),               // 55: interqos.v1.TraceEvent
+	(*ReloadRequest)(nil),            // 56: interqos.v1.ReloadRequest
+	(*ReloadResponse)(nil),           // 57: interqos.v1.ReloadResponse
+	(*StateRequest)(nil),             // 58: interqos.v1.StateRequest
+	(*StateResponse)(nil),            // 59: interqos.v1.StateResponse
+	(*RoutingState)(nil),             // 60: interqos.v1.RoutingState
+	(*Association)(nil),              // 61: interqos.v1.Association
+	(*Session)(nil),                  // 62: interqos.v1.Session
+	(*durationpb.Duration)(nil),      // 63: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 64: google.protobuf.Timestamp
 }
 var file_interqos_proto_depIdxs = []int32{
-	57, // 0: interqos.v1.ReserveRequest.timeout:type_name -> google.protobuf.Duration
-	57, // 1: interqos.v1.ReleaseRequest.timeout:type_name -> google.protobuf.Duration
+	63, // 0: interqos.v1.ReserveRequest.timeout:type_name -> google.protobuf.Duration
+	63, // 1: interqos.v1.ReleaseRequest.timeout:type_name -> google.protobuf.Duration
 	0,  // 2: interqos.v1.Domain.verdict:type_name -> interqos.v1.Verdict
 	8,  // 3: interqos.v1.Domain.info:type_name -> interqos.v1.Info
-	58, // 4: interqos.v1.Domain.earliest:type_name -> google.protobuf.Timestamp
+	64, // 4: interqos.v1.Domain.earliest:type_name -> google.protobuf.Timestamp
 	1,  // 5: interqos.v1.Domain.proof:type_name -> interqos.v1.Proof
 	8,  // 6: interqos.v1.Outcome.info:type_name -> interqos.v1.Info
 	9,  // 7: interqos.v1.Outcome.domains:type_name -> interqos.v1.Domain
 	2,  // 8: interqos.v1.Reservation.state:type_name -> interqos.v1.ReservationState
 	3,  // 9: interqos.v1.Reservation.role:type_name -> interqos.v1.Role
 	11, // 10: interqos.v1.Reservation.flow:type_name -> interqos.v1.Flow
-	58, // 11: interqos.v1.Reservation.since:type_name -> google.protobuf.Timestamp
-	58, // 12: interqos.v1.Reservation.refreshed:type_name -> google.protobuf.Timestamp
+	64, // 11: interqos.v1.Reservation.since:type_name -> google.protobuf.Timestamp
+	64, // 12: interqos.v1.Reservation.refreshed:type_name -> google.protobuf.Timestamp
 	2,  // 13: interqos.v1.ListReservationsRequest.state:type_name -> interqos.v1.ReservationState
 	3,  // 14: interqos.v1.ListReservationsRequest.role:type_name -> interqos.v1.Role
 	12, // 15: interqos.v1.ListReservationsResponse.reservations:type_name -> interqos.v1.Reservation
 	18, // 16: interqos.v1.ApplyResponse.applied:type_name -> interqos.v1.AppliedSLS
 	4,  // 17: interqos.v1.AppliedSLS.action:type_name -> interqos.v1.AppliedSLS.Action
-	20, // 18: interqos.v1.SLS.classes:type_name -> interqos.v1.SLSClass
-	58, // 19: interqos.v1.SLS.valid_from:type_name -> google.protobuf.Timestamp
-	58, // 20: interqos.v1.SLS.valid_until:type_name -> google.protobuf.Timestamp
-	58, // 21: interqos.v1.SLS.changed_at:type_name -> google.protobuf.Timestamp
-	19, // 22: interqos.v1.ListSLSResponse.sls:type_name -> interqos.v1.SLS
-	58, // 23: interqos.v1.UsageRequest.at:type_name -> google.protobuf.Timestamp
-	58, // 24: interqos.v1.UsageResponse.at:type_name -> google.protobuf.Timestamp
-	26, // 25: interqos.v1.UsageResponse.usage:type_name -> interqos.v1.SLSUsage
-	58, // 26: interqos.v1.MatchRequest.from:type_name -> google.protobuf.Timestamp
-	58, // 27: interqos.v1.MatchRequest.until:type_name -> google.protobuf.Timestamp
-	31, // 28: interqos.v1.MatchResponse.covering:type_name -> interqos.v1.SLSFit
-	31, // 29: interqos.v1.MatchResponse.others:type_name -> interqos.v1.SLSFit
-	58, // 30: interqos.v1.SLSFit.earliest:type_name -> google.protobuf.Timestamp
-	58, // 31: interqos.v1.CalendarRequest.from:type_name -> google.protobuf.Timestamp
-	58, // 32: interqos.v1.CalendarRequest.until:type_name -> google.protobuf.Timestamp
-	57, // 33: interqos.v1.CalendarRequest.length:type_name -> google.protobuf.Duration
-	58, // 34: interqos.v1.CalendarResponse.from:type_name -> google.protobuf.Timestamp
-	58, // 35: interqos.v1.CalendarResponse.until:type_name -> google.protobuf.Timestamp
-	58, // 36: interqos.v1.CalendarResponse.earliest:type_name -> google.protobuf.Timestamp
-	34, // 37: interqos.v1.CalendarResponse.steps:type_name -> interqos.v1.CalendarStep
-	58, // 38: interqos.v1.CalendarStep.from:type_name -> google.protobuf.Timestamp
-	58, // 39: interqos.v1.CalendarStep.until:type_name -> google.protobuf.Timestamp
-	57, // 40: interqos.v1.NodeStatus.uptime:type_name -> google.protobuf.Duration
-	37, // 41: interqos.v1.NodeStatus.bgp_peers:type_name -> interqos.v1.BGPPeer
-	38, // 42: interqos.v1.NodeStatus.edges:type_name -> interqos.v1.Edge
-	39, // 43: interqos.v1.NodeStatus.gist:type_name -> interqos.v1.GISTCounts
-	40, // 44: interqos.v1.NodeStatus.nslp:type_name -> interqos.v1.NSLPCounts
-	41, // 45: interqos.v1.NodeStatus.ledger:type_name -> interqos.v1.LedgerCounts
-	42, // 46: interqos.v1.NodeStatus.drivers:type_name -> interqos.v1.Driver
-	43, // 47: interqos.v1.NodeStatus.store:type_name -> interqos.v1.Store
-	57, // 48: interqos.v1.BGPPeer.uptime:type_name -> google.protobuf.Duration
-	46, // 49: interqos.v1.RoutesResponse.routes:type_name -> interqos.v1.Route
-	49, // 50: interqos.v1.TraceResponse.events:type_name -> interqos.v1.TraceEvent
-	5,  // 51: interqos.v1.TraceEvent.direction:type_name -> interqos.v1.TraceEvent.Direction
-	39, // 52: interqos.v1.StateResponse.gist:type_name -> interqos.v1.GISTCounts
-	40, // 53: interqos.v1.StateResponse.nslp:type_name -> interqos.v1.NSLPCounts
-	54, // 54: interqos.v1.StateResponse.routing_states:type_name -> interqos.v1.RoutingState
-	55, // 55: interqos.v1.StateResponse.associations:type_name -> interqos.v1.Association
-	56, // 56: interqos.v1.StateResponse.sessions:type_name -> interqos.v1.Session
-	11, // 57: interqos.v1.RoutingState.flow:type_name -> interqos.v1.Flow
-	58, // 58: interqos.v1.RoutingState.expires:type_name -> google.protobuf.Timestamp
-	58, // 59: interqos.v1.Session.refreshed:type_name -> google.protobuf.Timestamp
-	58, // 60: interqos.v1.Session.expires:type_name -> google.protobuf.Timestamp
-	6,  // 61: interqos.v1.ReservationService.Reserve:input_type -> interqos.v1.ReserveRequest
-	7,  // 62: interqos.v1.ReservationService.Release:input_type -> interqos.v1.ReleaseRequest
-	13, // 63: interqos.v1.ReservationService.List:input_type -> interqos.v1.ListReservationsRequest
-	15, // 64: interqos.v1.ReservationService.Get:input_type -> interqos.v1.GetReservationRequest
-	16, // 65: interqos.v1.SLSService.Apply:input_type -> interqos.v1.ApplyRequest
-	21, // 66: interqos.v1.SLSService.List:input_type -> interqos.v1.ListSLSRequest
-	23, // 67: interqos.v1.SLSService.Show:input_type -> interqos.v1.ShowSLSRequest
-	24, // 68: interqos.v1.SLSService.Usage:input_type -> interqos.v1.UsageRequest
-	27, // 69: interqos.v1.SLSService.Delete:input_type -> interqos.v1.DeleteSLSRequest
-	29, // 70: interqos.v1.SLSService.Match:input_type -> interqos.v1.MatchRequest
-	32, // 71: interqos.v1.SLSService.Calendar:input_type -> interqos.v1.CalendarRequest
-	35, // 72: interqos.v1.NodeService.Status:input_type -> interqos.v1.StatusRequest
-	44, // 73: interqos.v1.NodeService.Routes:input_type -> interqos.v1.RoutesRequest
-	47, // 74: interqos.v1.NodeService.Trace:input_type -> interqos.v1.TraceRequest
-	50, // 75: interqos.v1.NodeService.Reload:input_type -> interqos.v1.ReloadRequest
-	52, // 76: interqos.v1.NodeService.State:input_type -> interqos.v1.StateRequest
-	10, // 77: interqos.v1.ReservationService.Reserve:output_type -> interqos.v1.Outcome
-	10, // 78: interqos.v1.ReservationService.Release:output_type -> interqos.v1.Outcome
-	14, // 79: interqos.v1.ReservationService.List:output_type -> interqos.v1.ListReservationsResponse
-	12, // 80: interqos.v1.ReservationService.Get:output_type -> interqos.v1.Reservation
-	17, // 81: interqos.v1.SLSService.Apply:output_type -> interqos.v1.ApplyResponse
-	22, // 82: interqos.v1.SLSService.List:output_type -> interqos.v1.ListSLSResponse
-	19, // 83: interqos.v1.SLSService.Show:output_type -> interqos.v1.SLS
-	25, // 84: interqos.v1.SLSService.Usage:output_type -> interqos.v1.UsageResponse
-	28, // 85: interqos.v1.SLSService.Delete:output_type -> interqos.v1.DeleteSLSResponse
-	30, // 86: interqos.v1.SLSService.Match:output_type -> interqos.v1.MatchResponse
-	33, // 87: interqos.v1.SLSService.Calendar:output_type -> interqos.v1.CalendarResponse
-	36, // 88: interqos.v1.NodeService.Status:output_type -> interqos.v1.NodeStatus
-	45, // 89: interqos.v1.NodeService.Routes:output_type -> interqos.v1.RoutesResponse
-	48, // 90: interqos.v1.NodeService.Trace:output_type -> interqos.v1.TraceResponse
-	51, // 91: interqos.v1.NodeService.Reload:output_type -> interqos.v1.ReloadResponse
-	53, // 92: interqos.v1.NodeService.State:output_type -> interqos.v1.StateResponse
-	77, // [77:93] is the sub-list for method output_type
-	61, // [61:77] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	19, // 18: interqos.v1.AppliedSLS.diff:type_name -> interqos.v1.SLSEdit
+	20, // 19: interqos.v1.AppliedSLS.breaks:type_name -> interqos.v1.SLSBreak
+	64, // 20: interqos.v1.SLSBreak.from:type_name -> google.protobuf.Timestamp
+	23, // 21: interqos.v1.SLSHistoryResponse.changes:type_name -> interqos.v1.SLSChange
+	64, // 22: interqos.v1.SLSChange.at:type_name -> google.protobuf.Timestamp
+	19, // 23: interqos.v1.SLSChange.diff:type_name -> interqos.v1.SLSEdit
+	26, // 24: interqos.v1.SLS.classes:type_name -> interqos.v1.SLSClass
+	64, // 25: interqos.v1.SLS.valid_from:type_name -> google.protobuf.Timestamp
+	64, // 26: interqos.v1.SLS.valid_until:type_name -> google.protobuf.Timestamp
+	64, // 27: interqos.v1.SLS.changed_at:type_name -> google.protobuf.Timestamp
+	25, // 28: interqos.v1.ListSLSResponse.sls:type_name -> interqos.v1.SLS
+	64, // 29: interqos.v1.UsageRequest.at:type_name -> google.protobuf.Timestamp
+	64, // 30: interqos.v1.UsageResponse.at:type_name -> google.protobuf.Timestamp
+	32, // 31: interqos.v1.UsageResponse.usage:type_name -> interqos.v1.SLSUsage
+	64, // 32: interqos.v1.MatchRequest.from:type_name -> google.protobuf.Timestamp
+	64, // 33: interqos.v1.MatchRequest.until:type_name -> google.protobuf.Timestamp
+	37, // 34: interqos.v1.MatchResponse.covering:type_name -> interqos.v1.SLSFit
+	37, // 35: interqos.v1.MatchResponse.others:type_name -> interqos.v1.SLSFit
+	64, // 36: interqos.v1.SLSFit.earliest:type_name -> google.protobuf.Timestamp
+	64, // 37: interqos.v1.CalendarRequest.from:type_name -> google.protobuf.Timestamp
+	64, // 38: interqos.v1.CalendarRequest.until:type_name -> google.protobuf.Timestamp
+	63, // 39: interqos.v1.CalendarRequest.length:type_name -> google.protobuf.Duration
+	64, // 40: interqos.v1.CalendarResponse.from:type_name -> google.protobuf.Timestamp
+	64, // 41: interqos.v1.CalendarResponse.until:type_name -> google.protobuf.Timestamp
+	64, // 42: interqos.v1.CalendarResponse.earliest:type_name -> google.protobuf.Timestamp
+	40, // 43: interqos.v1.CalendarResponse.steps:type_name -> interqos.v1.CalendarStep
+	64, // 44: interqos.v1.CalendarStep.from:type_name -> google.protobuf.Timestamp
+	64, // 45: interqos.v1.CalendarStep.until:type_name -> google.protobuf.Timestamp
+	63, // 46: interqos.v1.NodeStatus.uptime:type_name -> google.protobuf.Duration
+	43, // 47: interqos.v1.NodeStatus.bgp_peers:type_name -> interqos.v1.BGPPeer
+	44, // 48: interqos.v1.NodeStatus.edges:type_name -> interqos.v1.Edge
+	45, // 49: interqos.v1.NodeStatus.gist:type_name -> interqos.v1.GISTCounts
+	46, // 50: interqos.v1.NodeStatus.nslp:type_name -> interqos.v1.NSLPCounts
+	47, // 51: interqos.v1.NodeStatus.ledger:type_name -> interqos.v1.LedgerCounts
+	48, // 52: interqos.v1.NodeStatus.drivers:type_name -> interqos.v1.Driver
+	49, // 53: interqos.v1.NodeStatus.store:type_name -> interqos.v1.Store
+	63, // 54: interqos.v1.BGPPeer.uptime:type_name -> google.protobuf.Duration
+	52, // 55: interqos.v1.RoutesResponse.routes:type_name -> interqos.v1.Route
+	55, // 56: interqos.v1.TraceResponse.events:type_name -> interqos.v1.TraceEvent
+	5,  // 57: interqos.v1.TraceEvent.direction:type_name -> interqos.v1.TraceEvent.Direction
+	45, // 58: interqos.v1.StateResponse.gist:type_name -> interqos.v1.GISTCounts
+	46, // 59: interqos.v1.StateResponse.nslp:type_name -> interqos.v1.NSLPCounts
+	60, // 60: interqos.v1.StateResponse.routing_states:type_name -> interqos.v1.RoutingState
+	61, // 61: interqos.v1.StateResponse.associations:type_name -> interqos.v1.Association
+	62, // 62: interqos.v1.StateResponse.sessions:type_name -> interqos.v1.Session
+	11, // 63: interqos.v1.RoutingState.flow:type_name -> interqos.v1.Flow
+	64, // 64: interqos.v1.RoutingState.expires:type_name -> google.protobuf.Timestamp
+	64, // 65: interqos.v1.Session.refreshed:type_name -> google.protobuf.Timestamp
+	64, // 66: interqos.v1.Session.expires:type_name -> google.protobuf.Timestamp
+	6,  // 67: interqos.v1.ReservationService.Reserve:input_type -> interqos.v1.ReserveRequest
+	7,  // 68: interqos.v1.ReservationService.Release:input_type -> interqos.v1.ReleaseRequest
+	13, // 69: interqos.v1.ReservationService.List:input_type -> interqos.v1.ListReservationsRequest
+	15, // 70: interqos.v1.ReservationService.Get:input_type -> interqos.v1.GetReservationRequest
+	16, // 71: interqos.v1.SLSService.Apply:input_type -> interqos.v1.ApplyRequest
+	27, // 72: interqos.v1.SLSService.List:input_type -> interqos.v1.ListSLSRequest
+	29, // 73: interqos.v1.SLSService.Show:input_type -> interqos.v1.ShowSLSRequest
+	30, // 74: interqos.v1.SLSService.Usage:input_type -> interqos.v1.UsageRequest
+	33, // 75: interqos.v1.SLSService.Delete:input_type -> interqos.v1.DeleteSLSRequest
+	16, // 76: interqos.v1.SLSService.Plan:input_type -> interqos.v1.ApplyRequest
+	21, // 77: interqos.v1.SLSService.History:input_type -> interqos.v1.SLSHistoryRequest
+	24, // 78: interqos.v1.SLSService.Rollback:input_type -> interqos.v1.RollbackRequest
+	35, // 79: interqos.v1.SLSService.Match:input_type -> interqos.v1.MatchRequest
+	38, // 80: interqos.v1.SLSService.Calendar:input_type -> interqos.v1.CalendarRequest
+	41, // 81: interqos.v1.NodeService.Status:input_type -> interqos.v1.StatusRequest
+	50, // 82: interqos.v1.NodeService.Routes:input_type -> interqos.v1.RoutesRequest
+	53, // 83: interqos.v1.NodeService.Trace:input_type -> interqos.v1.TraceRequest
+	56, // 84: interqos.v1.NodeService.Reload:input_type -> interqos.v1.ReloadRequest
+	58, // 85: interqos.v1.NodeService.State:input_type -> interqos.v1.StateRequest
+	10, // 86: interqos.v1.ReservationService.Reserve:output_type -> interqos.v1.Outcome
+	10, // 87: interqos.v1.ReservationService.Release:output_type -> interqos.v1.Outcome
+	14, // 88: interqos.v1.ReservationService.List:output_type -> interqos.v1.ListReservationsResponse
+	12, // 89: interqos.v1.ReservationService.Get:output_type -> interqos.v1.Reservation
+	17, // 90: interqos.v1.SLSService.Apply:output_type -> interqos.v1.ApplyResponse
+	28, // 91: interqos.v1.SLSService.List:output_type -> interqos.v1.ListSLSResponse
+	25, // 92: interqos.v1.SLSService.Show:output_type -> interqos.v1.SLS
+	31, // 93: interqos.v1.SLSService.Usage:output_type -> interqos.v1.UsageResponse
+	34, // 94: interqos.v1.SLSService.Delete:output_type -> interqos.v1.DeleteSLSResponse
+	17, // 95: interqos.v1.SLSService.Plan:output_type -> interqos.v1.ApplyResponse
+	22, // 96: interqos.v1.SLSService.History:output_type -> interqos.v1.SLSHistoryResponse
+	17, // 97: interqos.v1.SLSService.Rollback:output_type -> interqos.v1.ApplyResponse
+	36, // 98: interqos.v1.SLSService.Match:output_type -> interqos.v1.MatchResponse
+	39, // 99: interqos.v1.SLSService.Calendar:output_type -> interqos.v1.CalendarResponse
+	42, // 100: interqos.v1.NodeService.Status:output_type -> interqos.v1.NodeStatus
+	51, // 101: interqos.v1.NodeService.Routes:output_type -> interqos.v1.RoutesResponse
+	54, // 102: interqos.v1.NodeService.Trace:output_type -> interqos.v1.TraceResponse
+	57, // 103: interqos.v1.NodeService.Reload:output_type -> interqos.v1.ReloadResponse
+	59, // 104: interqos.v1.NodeService.State:output_type -> interqos.v1.StateResponse
+	86, // [86:105] is the sub-list for method output_type
+	67, // [67:86] is the sub-list for method input_type
+	67, // [67:67] is the sub-list for extension type_name
+	67, // [67:67] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_interqos_proto_init() }
@@ -5018,7 +5505,7 @@ func file_interqos_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_interqos_proto_rawDesc), len(file_interqos_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   51,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

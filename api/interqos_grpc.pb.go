@@ -265,6 +265,9 @@ const (
 	SLSService_Show_FullMethodName     = "/interqos.v1.SLSService/Show"
 	SLSService_Usage_FullMethodName    = "/interqos.v1.SLSService/Usage"
 	SLSService_Delete_FullMethodName   = "/interqos.v1.SLSService/Delete"
+	SLSService_Plan_FullMethodName     = "/interqos.v1.SLSService/Plan"
+	SLSService_History_FullMethodName  = "/interqos.v1.SLSService/History"
+	SLSService_Rollback_FullMethodName = "/interqos.v1.SLSService/Rollback"
 	SLSService_Match_FullMethodName    = "/interqos.v1.SLSService/Match"
 	SLSService_Calendar_FullMethodName = "/interqos.v1.SLSService/Calendar"
 )
@@ -282,6 +285,11 @@ type SLSServiceClient interface {
 	Usage(ctx context.Context, in *UsageRequest, opts ...grpc.CallOption) (*UsageResponse, error)
 	// Delete refuses while reservations stand on the SLS.
 	Delete(ctx context.Context, in *DeleteSLSRequest, opts ...grpc.CallOption) (*DeleteSLSResponse, error)
+	// Plan says what Apply would do, and what it would break; it changes nothing.
+	Plan(ctx context.Context, in *ApplyRequest, opts ...grpc.CallOption) (*ApplyResponse, error)
+	History(ctx context.Context, in *SLSHistoryRequest, opts ...grpc.CallOption) (*SLSHistoryResponse, error)
+	// Rollback applies an earlier version of an SLS as a new one.
+	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (*ApplyResponse, error)
 	// Match says which SLS would serve a request, and why each other one would
 	// not. Nothing is held.
 	Match(ctx context.Context, in *MatchRequest, opts ...grpc.CallOption) (*MatchResponse, error)
@@ -348,6 +356,36 @@ func (c *sLSServiceClient) Delete(ctx context.Context, in *DeleteSLSRequest, opt
 	return out, nil
 }
 
+func (c *sLSServiceClient) Plan(ctx context.Context, in *ApplyRequest, opts ...grpc.CallOption) (*ApplyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ApplyResponse)
+	err := c.cc.Invoke(ctx, SLSService_Plan_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sLSServiceClient) History(ctx context.Context, in *SLSHistoryRequest, opts ...grpc.CallOption) (*SLSHistoryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SLSHistoryResponse)
+	err := c.cc.Invoke(ctx, SLSService_History_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sLSServiceClient) Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (*ApplyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ApplyResponse)
+	err := c.cc.Invoke(ctx, SLSService_Rollback_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *sLSServiceClient) Match(ctx context.Context, in *MatchRequest, opts ...grpc.CallOption) (*MatchResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(MatchResponse)
@@ -381,6 +419,11 @@ type SLSServiceServer interface {
 	Usage(context.Context, *UsageRequest) (*UsageResponse, error)
 	// Delete refuses while reservations stand on the SLS.
 	Delete(context.Context, *DeleteSLSRequest) (*DeleteSLSResponse, error)
+	// Plan says what Apply would do, and what it would break; it changes nothing.
+	Plan(context.Context, *ApplyRequest) (*ApplyResponse, error)
+	History(context.Context, *SLSHistoryRequest) (*SLSHistoryResponse, error)
+	// Rollback applies an earlier version of an SLS as a new one.
+	Rollback(context.Context, *RollbackRequest) (*ApplyResponse, error)
 	// Match says which SLS would serve a request, and why each other one would
 	// not. Nothing is held.
 	Match(context.Context, *MatchRequest) (*MatchResponse, error)
@@ -411,6 +454,15 @@ func (UnimplementedSLSServiceServer) Usage(context.Context, *UsageRequest) (*Usa
 }
 func (UnimplementedSLSServiceServer) Delete(context.Context, *DeleteSLSRequest) (*DeleteSLSResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Delete not implemented")
+}
+func (UnimplementedSLSServiceServer) Plan(context.Context, *ApplyRequest) (*ApplyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Plan not implemented")
+}
+func (UnimplementedSLSServiceServer) History(context.Context, *SLSHistoryRequest) (*SLSHistoryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method History not implemented")
+}
+func (UnimplementedSLSServiceServer) Rollback(context.Context, *RollbackRequest) (*ApplyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Rollback not implemented")
 }
 func (UnimplementedSLSServiceServer) Match(context.Context, *MatchRequest) (*MatchResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Match not implemented")
@@ -529,6 +581,60 @@ func _SLSService_Delete_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SLSService_Plan_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ApplyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SLSServiceServer).Plan(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SLSService_Plan_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SLSServiceServer).Plan(ctx, req.(*ApplyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SLSService_History_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SLSHistoryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SLSServiceServer).History(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SLSService_History_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SLSServiceServer).History(ctx, req.(*SLSHistoryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SLSService_Rollback_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RollbackRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SLSServiceServer).Rollback(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SLSService_Rollback_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SLSServiceServer).Rollback(ctx, req.(*RollbackRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SLSService_Match_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(MatchRequest)
 	if err := dec(in); err != nil {
@@ -591,6 +697,18 @@ var SLSService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Delete",
 			Handler:    _SLSService_Delete_Handler,
+		},
+		{
+			MethodName: "Plan",
+			Handler:    _SLSService_Plan_Handler,
+		},
+		{
+			MethodName: "History",
+			Handler:    _SLSService_History_Handler,
+		},
+		{
+			MethodName: "Rollback",
+			Handler:    _SLSService_Rollback_Handler,
 		},
 		{
 			MethodName: "Match",

@@ -12,23 +12,24 @@ import (
 // document is the outward form of an SLS. In JSON rates are numbers in bit/s,
 // in YAML texts as people write them; Parse reads both.
 type document struct {
-	ID        string          `json:"id" yaml:"id"`
-	Version   uint32          `json:"version,omitempty" yaml:"version,omitempty"`
-	ChangedBy string          `json:"changed_by,omitempty" yaml:"changed_by,omitempty"`
-	ChangedAt string          `json:"changed_at,omitempty" yaml:"changed_at,omitempty"`
-	Customer  uint32          `json:"customer" yaml:"customer"`
-	Provider  uint32          `json:"provider" yaml:"provider"`
-	Direction string          `json:"direction" yaml:"direction"`
-	Egress    string          `json:"egress" yaml:"egress"`
-	Ingress   string          `json:"ingress" yaml:"ingress"`
-	Scope     scopeDocument   `json:"scope" yaml:"scope"`
-	Degree    string          `json:"degree" yaml:"degree"`
-	Classes   []classDocument `json:"classes" yaml:"classes"`
-	Valid     *validDocument  `json:"valid,omitempty" yaml:"valid,omitempty"`
-	Schedule  []winDocument   `json:"schedule,omitempty" yaml:"schedule,omitempty"`
-	TimeZone  string          `json:"time_zone,omitempty" yaml:"time_zone,omitempty"`
-	Admission admDocument     `json:"admission" yaml:"admission"`
-	Status    string          `json:"status" yaml:"status"`
+	ID         string          `json:"id" yaml:"id"`
+	Version    uint32          `json:"version,omitempty" yaml:"version,omitempty"`
+	ChangedBy  string          `json:"changed_by,omitempty" yaml:"changed_by,omitempty"`
+	ChangedAt  string          `json:"changed_at,omitempty" yaml:"changed_at,omitempty"`
+	ChangedWhy string          `json:"changed_why,omitempty" yaml:"changed_why,omitempty"`
+	Customer   uint32          `json:"customer" yaml:"customer"`
+	Provider   uint32          `json:"provider" yaml:"provider"`
+	Direction  string          `json:"direction" yaml:"direction"`
+	Egress     string          `json:"egress" yaml:"egress"`
+	Ingress    string          `json:"ingress" yaml:"ingress"`
+	Scope      scopeDocument   `json:"scope" yaml:"scope"`
+	Degree     string          `json:"degree" yaml:"degree"`
+	Classes    []classDocument `json:"classes" yaml:"classes"`
+	Valid      *validDocument  `json:"valid,omitempty" yaml:"valid,omitempty"`
+	Schedule   []winDocument   `json:"schedule,omitempty" yaml:"schedule,omitempty"`
+	TimeZone   string          `json:"time_zone,omitempty" yaml:"time_zone,omitempty"`
+	Admission  admDocument     `json:"admission" yaml:"admission"`
+	Status     string          `json:"status" yaml:"status"`
 }
 
 type scopeDocument struct {
@@ -105,7 +106,7 @@ func (s *SLS) UnmarshalJSON(b []byte) error {
 
 func (s *SLS) document() document {
 	d := document{
-		ID: s.ID, Version: s.Version, ChangedBy: s.ChangedBy, ChangedAt: rfc3339(s.ChangedAt),
+		ID: s.ID, Version: s.Version, ChangedBy: s.ChangedBy, ChangedAt: rfc3339(s.ChangedAt), ChangedWhy: s.ChangedWhy,
 		Customer: s.Customer, Provider: s.Provider, Direction: "to-provider",
 		Egress: addressText(s.Egress), Ingress: addressText(s.Ingress),
 		Scope:  scopeDocument{Destinations: prefixTexts(s.Destinations), Sources: prefixTexts(s.Sources)},

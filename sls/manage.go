@@ -78,7 +78,7 @@ func (l *Ledger) Revert(s SLS) error {
 // sameTerms reports whether two SLSs say the same, whoever wrote them when.
 func (s *SLS) sameTerms(t *SLS) bool {
 	a, b := *s, *t
-	a.Version, a.ChangedBy, a.ChangedAt = b.Version, b.ChangedBy, b.ChangedAt
+	a.Version, a.ChangedBy, a.ChangedAt, a.ChangedWhy = b.Version, b.ChangedBy, b.ChangedAt, b.ChangedWhy
 	x, errX := a.MarshalJSON()
 	y, errY := b.MarshalJSON()
 	return errX == nil && errY == nil && string(x) == string(y)

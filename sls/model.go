@@ -55,9 +55,10 @@ type SLS struct {
 	Admission             Admission
 	Status                Status
 	// ChangedBy and ChangedAt say who wrote this version and when; Put fills
-	// them in.
-	ChangedBy string
-	ChangedAt time.Time
+	// them in. ChangedWhy is what they said about it, at most 1000 octets.
+	ChangedBy  string
+	ChangedAt  time.Time
+	ChangedWhy string
 }
 
 // Degree says what one reservation may stand for.

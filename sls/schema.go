@@ -163,6 +163,7 @@ var modelKeys = []key{
 	{name: "version", kind: kindCount, about: "Counts the changes, from 1; filled in, and ignored in what is applied"},
 	{name: "changed_by", kind: kindText, about: "Who wrote this version; filled in, and ignored in what is applied"},
 	{name: "changed_at", kind: kindInstant, about: "When this version was written; filled in, and ignored in what is applied"},
+	{name: "changed_why", kind: kindText, about: "What they said about it; filled in, and ignored in what is applied"},
 	{name: "customer", needed: true, kind: kindAS, about: "AS number of the network whose traffic leaves it"},
 	{name: "provider", needed: true, kind: kindAS, about: "AS number of the network that the traffic enters",
 		must: []must{{". != ../customer", "customer and provider are two networks"}}},

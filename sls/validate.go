@@ -17,6 +17,8 @@ const (
 	maxPrefixes = 65536 // in destinations, and in sources
 	maxWindows  = 64
 	maxFactor   = 100 // over-subscription
+
+	maxWhyLength = 1000 // octets of ChangedWhy
 )
 
 // Invalid says what is wrong with an SLS.
@@ -116,6 +118,9 @@ func (s *SLS) checkParties(p *problems) {
 	}
 	if s.Egress.IsValid() && s.Ingress.IsValid() && s.Egress.Is4() != s.Ingress.Is4() {
 		p.add("ingress", fmt.Sprintf("%s beside egress %s", s.Ingress, s.Egress), "the same IP version")
+	}
+	if len(s.ChangedWhy) > maxWhyLength {
+		p.add("changed_why", fmt.Sprintf("%d octets", len(s.ChangedWhy)), fmt.Sprintf("at most %d", maxWhyLength))
 	}
 	if int(s.Status) >= len(statusNames) {
 		p.add("status", fmt.Sprintf("%d", s.Status), strings.Join(statusNames, ", "))

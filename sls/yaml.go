@@ -72,7 +72,7 @@ func (d *decoder) sls(v strictyaml.Value) {
 }
 
 func readSLS(v strictyaml.Value) SLS {
-	o := v.Object("an SLS, a mapping", "id", "version", "changed_by", "changed_at", "customer", "provider", "direction",
+	o := v.Object("an SLS, a mapping", "id", "version", "changed_by", "changed_at", "changed_why", "customer", "provider", "direction",
 		"egress", "ingress", "scope", "degree", "classes", "valid", "schedule", "time_zone", "admission", "status")
 	scope := o.Get("scope").Object("a mapping with destinations and sources", "destinations", "sources")
 	valid := o.Get("valid").Object("a mapping with from and to", "from", "to")
@@ -82,6 +82,7 @@ func readSLS(v strictyaml.Value) SLS {
 		Version:      uint32(o.Get("version").Number("", 0, math.MaxUint32, 0)),
 		ChangedBy:    text(o.Get("changed_by")),
 		ChangedAt:    instant(o.Get("changed_at"), time.UTC),
+		ChangedWhy:   text(o.Get("changed_why")),
 		Customer:     o.Need("customer").AS("the AS whose traffic leaves it"),
 		Provider:     o.Need("provider").AS("the AS that the traffic enters"),
 		Egress:       address(o.Get("egress"), "any or the customer's border interface"),

@@ -97,7 +97,7 @@ func TestParse(t *testing.T) {
 // What is written as JSON and as YAML reads back as the same. interdomain-qosm §5
 func TestWriteAndRead(t *testing.T) {
 	for _, s := range parseGold(t) {
-		s.Version, s.ChangedBy, s.ChangedAt = 3, "uid 0", time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC)
+		s.Version, s.ChangedBy, s.ChangedAt, s.ChangedWhy = 3, "uid 0", time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC), "as: agreed\n"
 		asJSON, err := json.Marshal(s)
 		if err != nil {
 			t.Fatal(err)
@@ -149,8 +149,8 @@ const okTail = "scope: {destinations: any}\nclasses: [{class: EF, cir: 1M}]\n"
 // Errors say where, what was found, and what was expected.
 func TestParseErrors(t *testing.T) {
 	for _, test := range []struct{ text, want string }{
-		{"id: a\ncustomer: 1\nprovider: 2\n" + okTail + "colour: red\n", `t:6:1: colour: found an unknown key, expected one of id, version, changed_by, changed_at, customer, provider, direction, egress, ingress, scope, degree, classes, valid, schedule, time_zone, admission, status`},
-		{"id: a\ncostumer: 1\nprovider: 2\n" + okTail, `t:2:1: costumer: found an unknown key, expected one of id, version, changed_by, changed_at, customer, provider, direction, egress, ingress, scope, degree, classes, valid, schedule, time_zone, admission, status (did you mean customer?)`},
+		{"id: a\ncustomer: 1\nprovider: 2\n" + okTail + "colour: red\n", `t:6:1: colour: found an unknown key, expected one of id, version, changed_by, changed_at, changed_why, customer, provider, direction, egress, ingress, scope, degree, classes, valid, schedule, time_zone, admission, status`},
+		{"id: a\ncostumer: 1\nprovider: 2\n" + okTail, `t:2:1: costumer: found an unknown key, expected one of id, version, changed_by, changed_at, changed_why, customer, provider, direction, egress, ingress, scope, degree, classes, valid, schedule, time_zone, admission, status (did you mean customer?)`},
 		{"id: a\nid: b\n", `t:2:1: id: found the key a second time, expected it once (the first is in line 1)`},
 		{"id: a b\ncustomer: 1\nprovider: 2\n" + okTail, `t:1:5: id: found "a b", expected 1 to 64 letters, digits, '.', '_' or '-'`},
 		{"customer: 1\nprovider: 2\n" + okTail, `t:1:1: id: found "", expected 1 to 64 letters, digits, '.', '_' or '-'`},

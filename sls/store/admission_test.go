@@ -389,7 +389,7 @@ func (c *client) settle(t *testing.T, n *nodeProcess, h *history) {
 // nothing is lost that was answered. interdomain-qosm §5, §6
 func TestAdmissionsAreLinearizable(t *testing.T) {
 	admissions := 10_000
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		admissions = 2000
 	}
 	// Between two bouts nothing is under way, so that each is a history of its own.

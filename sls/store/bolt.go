@@ -20,15 +20,17 @@ import (
 
 // schema is the version of the file's layout: buckets "meta" (the key "schema":
 // 32 bits), "sls" (id: JSON), "records" (a number that only grows: a record).
+// bucket "history" (id, 0, a number that only grows: JSON). Schema 1 had no history.
 // Records are not kept under their IDs, because those are random: each write of
 // a batch would then fall into another page, while the newest numbers share
 // the last one.
-const schema = 1
+const schema = 2
 
 var (
 	bucketMeta    = []byte("meta")
 	bucketSLS     = []byte("sls")
 	bucketRecords = []byte("records")
+	bucketHistory = []byte("history")
 	keySchema     = []byte("schema")
 )
 
@@ -113,7 +115,37 @@ func Open(path string, opts Options) (*Bolt, error) {
 	return b, nil
 }
 
+// openFile opens a file that is whole. bbolt maps it and would end the process
+// where a page is missing, when it writes already as it opens: so it is looked at
+// first without writing.
 func openFile(path string, timeout time.Duration, readOnly bool) (*bolt.DB, error) {
+	if info, err := os.Stat(path); !readOnly && err == nil && info.Size() > 0 {
+		db, err := openFile(path, timeout, true)
+		if err != nil {
+			return nil, err
+		}
+		if err := db.Close(); err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
+	}
+	db, err := mapFile(path, timeout, readOnly)
+	if err != nil || !readOnly {
+		return db, err
+	}
+	err = db.View(func(tx *bolt.Tx) error {
+		info, err := os.Stat(path)
+		if err == nil && info.Size() < tx.Size() {
+			err = fmt.Errorf("%w: %s has %d octets; expected at least %d: its end is missing", ErrCorrupt, path, info.Size(), tx.Size())
+		}
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+func mapFile(path string, timeout time.Duration, readOnly bool) (*bolt.DB, error) {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{
 		Timeout:  timeout,
 		ReadOnly: readOnly,
@@ -142,16 +174,8 @@ func (b *Bolt) prepare() error {
 	if err != nil {
 		return err
 	}
-	if version == 0 {
-		err = b.db.Update(func(tx *bolt.Tx) error {
-			for _, name := range [][]byte{bucketMeta, bucketSLS, bucketRecords} {
-				if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-					return err
-				}
-			}
-			return tx.Bucket(bucketMeta).Put(keySchema, binary.BigEndian.AppendUint32(nil, schema))
-		})
-		if err != nil {
+	if version < schema {
+		if err := b.migrate(version); err != nil {
 			return err
 		}
 	}
@@ -405,6 +429,9 @@ func (c *change) apply(w *write) error {
 	switch w.kind {
 	case putSLS:
 		c.slss[w.sls], c.wrote = true, true
+		if err := remember(c.tx, w.sls, w.data); err != nil {
+			return err
+		}
 		return c.tx.Bucket(bucketSLS).Put([]byte(w.sls), w.data)
 	case deleteSLS:
 		c.slss[w.sls], c.wrote = false, true

@@ -200,7 +200,7 @@ func TestOpenRefuses(t *testing.T) {
 		want error
 		text string
 	}{
-		{newer, ErrSchema, "found 2, expected at most 1"},
+		{newer, ErrSchema, "found 3, expected at most 2"},
 		{foreign, ErrCorrupt, "not a file of this program"},
 		{noise, ErrCorrupt, "noise.db"},
 		{inUse, ErrLocked, "still locked after"},

@@ -52,7 +52,11 @@ var (
 type Store interface {
 	// Load returns everything that is stored: SLSs by id, records in no order.
 	Load() ([]sls.SLS, []Record, error)
+	// PutSLS stores an SLS, and remembers it for History.
 	PutSLS(s sls.SLS, done func(error))
+	// History returns the last MaxHistory SLSs that were put under an id, the
+	// oldest first, also of one that was deleted.
+	History(id string) ([]sls.SLS, error)
 	// DeleteSLS removes an SLS. Deleting what is not there is success.
 	DeleteSLS(id string, done func(error))
 	// Put adds a record, or replaces the one with its ID.
@@ -66,6 +70,9 @@ type Store interface {
 	// Close writes what is waiting, and ends the store.
 	Close() error
 }
+
+// MaxHistory bounds what is kept of the past of one SLS.
+const MaxHistory = 100
 
 // Stats counts what a store has and has done.
 type Stats struct {

@@ -33,6 +33,7 @@ func suite(t *testing.T, open opener) {
 		{"close writes what is waiting", suiteCloseFlushes},
 		{"what is handed in may be changed afterwards", suiteCopies},
 		{"many at once", suiteConcurrent},
+		{"the past of an SLS is kept, and bounded", suiteHistory},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open) })
 	}
