@@ -140,6 +140,11 @@ type Verdict struct {
 	Last     bool
 	Next     gistwire.MRI // how GIST reaches the next peer
 	NextPeer Peer
+	// OrLast, to an accepted Admit without Last: where GIST finds nobody at Next,
+	// this node is the last one for now, and not the path's end (RFC 5974
+	// §3.2.12.1): Commit follows without Downstream. It goes on looking for one
+	// there. Without OrLast that is an error, 4/0x08.
+	OrLast bool
 	// NSLPID, to an accepted Admit or Inspect, is the aggregation level on which the
 	// message goes on (RFC 5974 §4.5): one more than the question's at an
 	// aggregator, one less at a deaggregator. 0: the same.

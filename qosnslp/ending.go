@@ -95,7 +95,7 @@ func (m *Machine) end(s *session, e ending) {
 	t := &txn{kind: closeIt, phase: waitRelease, needVerdict: true, reason: e.reason, made: e.made,
 		rii: e.rii, hasRII: e.hasRII, rsn: s.rsn, upRSN: s.upRSN, up: s.up, down: s.down, also: s.also,
 		info: e.info, resp: e.resp, tellUp: e.tell, outcome: e.outcome, verdict: e.verdict}
-	told := s.hasDown()
+	told := s.hasDown() || old != nil && old.extend && old.sent
 	if s.state == creating && old != nil {
 		t.rsn, t.upRSN, t.up, t.down, t.also = old.rsn, old.upRSN, old.up, old.down, old.also
 		told = old.sent && !old.last
@@ -121,6 +121,7 @@ func (m *Machine) end(s *session, e ending) {
 	m.enter(s, closing)
 	m.ended(s.sid)
 	s.expireAt, s.refreshAt, s.needSync, s.answer, s.handle = 0, 0, false, nil, 0
+	s.tail = false
 	s.ack = nil
 	m.dropQueue(s)
 	m.tearBranches(s)

@@ -147,6 +147,7 @@ func FuzzMachine(f *testing.F) {
 					v.Next, v.NextPeer = hop(3), 4
 				}
 				v.Unchanged = how&128 != 0
+				v.OrLast = how&32 != 0
 				if v.NSLPID = []gistwire.NSLPID{0, 1, 2, 99}[how>>2&3]; v.NSLPID == 2 {
 					v.Bound = []wire.BoundSession{{Code: wire.BindAggregate, SID: s}}
 				}

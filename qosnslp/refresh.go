@@ -17,6 +17,11 @@ func (m *Machine) refresh(s *session) {
 		s.alone = 0
 	}
 	m.nextRefresh(s)
+	if s.tail {
+		m.lookOn(s)
+		m.arm(s)
+		return
+	}
 	if s.hasDown() {
 		m.arm(s)
 		m.sendRefresh(s)
@@ -102,6 +107,10 @@ func (m *Machine) startSync(s *session) {
 // synced ends that; msg is nil where no answer came: then the next refresh
 // finds out whether the peer has it.
 func (m *Machine) synced(s *session, t *txn, msg *wire.Message) {
+	if t.extend {
+		m.lookedOn(s, t, msg)
+		return
+	}
 	old, oldRSN := s.down, s.rsn
 	s.rsn = t.rsn
 	s.down.sii = t.down.sii

@@ -89,6 +89,10 @@ func (m *Machine) notified(n *gist.NetworkNotification) {
 		return
 	}
 	switch {
+	case s.tail && n.MRI == s.down.mri && n.NSLPID == s.down.at(s.nslpid):
+		if n.Type == gist.RoutingStatusChange && n.Status == gist.Good {
+			m.lookOn(s)
+		}
 	case s.hasDown() && n.MRI == s.down.mri && n.NSLPID == s.down.at(s.nslpid):
 		m.downNotified(s, n)
 	case !s.initiator && n.MRI == s.up.mri.Reverse() && n.NSLPID == s.nslpid:
@@ -190,6 +194,7 @@ func (m *Machine) rerouteVerdict(s *session, t *txn, v *Verdict) {
 			m.fail(s, t, nil, nil, m.own(wire.ClassPermanentFailure, wire.InternalError), Rejected)
 			return
 		}
+		t.orLast = v.OrLast
 		t.down, t.qspec, t.also = next, v.QSPEC, t.also.boundTo(v.Bound)
 		if next.mri != s.down.mri || next.peer != s.down.peer {
 			m.note("route-change", s.sid, next.peer, "the next peer was %d", s.down.peer)
@@ -206,7 +211,7 @@ func (m *Machine) rerouted(s *session, t *txn, v *Verdict) {
 	s.down, s.last, s.rsn, s.also = t.down, t.last, t.rsn, t.also
 	m.bind(s)
 	s.qspec = nil
-	if !s.last {
+	if s.tail = t.last && t.orLast; !s.last || s.tail {
 		s.qspec = slices.Clone(t.qspec)
 		if v.QSPEC != nil && sendable(v.QSPEC, nil) == nil {
 			s.qspec = slices.Clone(v.QSPEC)
@@ -474,6 +479,10 @@ func (RoutesChanged) nslpEvent() {}
 func (m *Machine) rerouteAsked(sid gistwire.SID) {
 	s := m.sessions[sid]
 	if s == nil || s.state != installed {
+		return
+	}
+	if s.tail {
+		m.lookOn(s)
 		return
 	}
 	if s.last && !s.initiator {

@@ -236,6 +236,7 @@ func (m *Machine) notSent(s *session, t *txn, err error) {
 	case t.kind == closeIt:
 		m.gaveUp(s, t)
 	case t.phase != waitResponse:
+	case m.nobody(s, t, err):
 	case t.kind == syncing:
 		m.synced(s, t, nil)
 		m.unreachable(s, err)

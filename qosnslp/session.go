@@ -36,6 +36,7 @@ type session struct {
 
 	initiator   bool // the upstream is this node's own application
 	last        bool // there is no downstream
+	tail        bool // but there may be one day; down and qspec are for it, see lastnode.go
 	fullRefresh bool // the downstream peer wants no reduced refreshes
 	needSync    bool // tell downstream all of it, once nothing else is under way
 	refreshBad  bool // GIST could not send the last refresh
@@ -134,6 +135,8 @@ type txn struct {
 	quiet     bool // upstream asked for no RESPONSE
 	last      bool // this node answers the RESERVE
 	proxied   bool // because it is the P-QNE
+	orLast    bool // this node is the last if there is nobody at down
+	extend    bool // syncing only: is there somebody now?
 	stateless bool // the initiator's: down will be
 	scoped    bool // because the RESERVE has the SCOPING flag
 	ackReq    bool // upstream asked for an acknowledgement, and for no RESPONSE

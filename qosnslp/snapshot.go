@@ -17,7 +17,7 @@ import (
 //	version(8) flags(8) SID(128) NSLPID(16) upstream peer(32) its RSN(32)
 //	and epoch(32) its period(32) sum of its QSPEC(64) installed RSN(32)
 //	next RSN(32) MRI of upstream
-//	unless last: downstream peer(32) MRI length(16) QSPEC
+//	unless last and not tail: downstream peer(32) MRI length(16) QSPEC
 //	if level: NSLPID(16) downstream
 //	if also: generic flags(16) count(8) BOUND-SESSION-IDs length(16)
 //	PACKET-CLASSIFIER count(8) objects with their headers
@@ -30,6 +30,7 @@ const (
 	snapAlso
 	snapLevel
 	snapStateless
+	snapTail
 )
 
 // ErrSnapshot is wrapped by every error about a snapshot.
@@ -38,6 +39,7 @@ var ErrSnapshot = errors.New("session snapshot")
 // snapshot is what the session will be once t is committed.
 func (m *Machine) snapshot(s *session, t *txn) []byte {
 	after := *s
+	after.tail = t.last && t.orLast
 	after.nslpid = t.up.at(s.nslpid)
 	after.up, after.upRSN, after.upPeriod, after.inSum = t.up, t.upRSN, t.upPeriod, t.inSum
 	after.down, after.last, after.rsn, after.qspec, after.also = t.down, t.last, t.rsn, t.qspec, t.also
@@ -73,8 +75,10 @@ func appendSnapshot(b []byte, s *session) []byte {
 	set(s.last, snapLast)
 	set(s.fullRefresh, snapFullRefresh)
 	set(s.also != nil, snapAlso)
-	set(!s.last && s.down.stateless, snapStateless)
-	level := !s.last && s.down.at(s.nslpid) != s.nslpid
+	further := !s.last || s.tail
+	set(s.tail, snapTail)
+	set(further && s.down.stateless, snapStateless)
+	level := further && s.down.at(s.nslpid) != s.nslpid
 	set(level, snapLevel)
 	b = append(b, snapshotVersion, flags)
 	b = append(b, s.sid[:]...)
@@ -87,7 +91,7 @@ func appendSnapshot(b []byte, s *session) []byte {
 	b = tlv.AppendU32(b, s.rsn)
 	b = tlv.AppendU32(b, s.nextRSN)
 	b = appendMRI(b, &s.up.mri)
-	if !s.last {
+	if further {
 		b = tlv.AppendU32(b, uint32(s.down.peer))
 		b = appendMRI(b, &s.down.mri)
 		b = tlv.AppendU16(b, uint16(len(s.qspec)))
@@ -124,11 +128,12 @@ func parseSnapshot(b []byte) (*session, error) {
 		return nil, fmt.Errorf("%w: version %d, want %d", ErrSnapshot, v, snapshotVersion)
 	}
 	flags := r.U8()
-	if flags >= snapStateless<<1 {
+	if flags >= snapTail<<1 || flags&snapTail != 0 && flags&snapLast == 0 {
 		return nil, fmt.Errorf("%w: unknown flags 0x%02x", ErrSnapshot, flags)
 	}
 	s := &session{state: installed, initiator: flags&snapInitiator != 0, last: flags&snapLast != 0,
-		fullRefresh: flags&snapFullRefresh != 0}
+		tail: flags&snapTail != 0, fullRefresh: flags&snapFullRefresh != 0}
+	further := !s.last || s.tail
 	copy(s.sid[:], r.Bytes(16))
 	s.nslpid = gistwire.NSLPID(r.U16())
 	s.up.peer = Peer(r.U32())
@@ -138,7 +143,7 @@ func parseSnapshot(b []byte) (*session, error) {
 	s.rsn = r.U32()
 	s.nextRSN = r.U32()
 	readMRI(&r, &s.up.mri)
-	if !s.last {
+	if further {
 		s.down.peer = Peer(r.U32())
 		readMRI(&r, &s.down.mri)
 		s.qspec = slices.Clone(r.Bytes(int(r.U16())))
@@ -148,12 +153,12 @@ func parseSnapshot(b []byte) (*session, error) {
 	}
 	s.up.nslpid, s.down.nslpid = s.nslpid, s.nslpid
 	s.down.stateless = flags&snapStateless != 0
-	if s.down.stateless && s.last {
+	if s.down.stateless && !further {
 		r.Fail(errors.New("a last node with stateless nodes behind it"))
 	}
 	if flags&snapLevel != 0 {
 		s.down.nslpid = gistwire.NSLPID(r.U16())
-		if _, ok := Level(s.down.nslpid); r.Err() == nil && (!ok || s.last || s.down.nslpid == s.nslpid) {
+		if _, ok := Level(s.down.nslpid); r.Err() == nil && (!ok || !further || s.down.nslpid == s.nslpid) {
 			r.Fail(fmt.Errorf("NSLPID %d downstream, %d upstream", s.down.nslpid, s.nslpid))
 		}
 	}
@@ -313,8 +318,8 @@ func (m *Machine) restore(b []byte) {
 	if !s.initiator {
 		s.expireAt = m.after(lifetime(s.upPeriod))
 	}
-	if !s.last {
-		s.resync = true
+	if !s.last || s.tail {
+		s.resync = !s.last
 		s.refreshAt = m.after(m.jittered(m.cfg.RefreshPeriod / 2))
 	}
 	m.arm(s)

@@ -23,6 +23,8 @@ func snapshotSessions() []*session {
 			fullRefresh: true, qspec: qspec(1), also: &also{flags: wire.Proxy, classifier: []byte{1, 0, 0, 0},
 				bound:   []wire.BoundSession{{Code: 1, SID: sid(3)}},
 				objects: []wire.Object{{Action: wire.Refresh, Type: 2047, Value: []byte{1, 2, 3, 4}}, {Action: wire.Refresh, Type: 2046, Value: []byte{}}}}},
+		{state: installed, last: true, tail: true, sid: sid(4), nslpid: 1, up: side{mri: hop(1), peer: 1, nslpid: 1},
+			down: side{mri: hop(2), peer: 3, nslpid: 1}, qspec: qspec(4)},
 		{state: installed, last: true, sid: sid(3), nslpid: 1, up: side{peer: 1, nslpid: 1}, down: side{nslpid: 1}},
 	}
 }

@@ -69,7 +69,9 @@ func (m *Machine) nextRefresh(s *session) {
 	switch {
 	case !s.hasDown():
 		m.delist(s)
-		s.refreshAt = 0
+		if s.refreshAt = 0; s.tail {
+			s.refreshAt = m.after(m.jittered(m.cfg.RefreshPeriod))
+		}
 		return
 	case !m.listable(s):
 		m.delist(s)

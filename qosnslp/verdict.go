@@ -69,6 +69,7 @@ func (m *Machine) admitVerdict(s *session, t *txn, v *Verdict) {
 		t.down = side{mri: v.Next, peer: v.NextPeer, nslpid: v.level(t.up.at(s.nslpid)), stateless: t.stateless}
 		t.down.mri.Upstream = t.up.mri.Upstream
 	}
+	t.orLast = v.OrLast
 	t.qspec, t.also = v.QSPEC, t.also.boundTo(v.Bound)
 	if v.BoundMsgID != nil {
 		id := *v.BoundMsgID
@@ -160,7 +161,7 @@ func (m *Machine) committed(s *session, t *txn, v *Verdict) {
 		m.dropKept(s)
 	}
 	s.badSince, s.refreshBad = 0, false
-	if s.last {
+	if s.tail = t.last && t.orLast; s.last && !s.tail {
 		s.qspec = nil
 	} else {
 		s.qspec = slices.Clone(t.qspec)
