@@ -394,6 +394,9 @@ func (m *Machine) maEvent(a *assoc, ev maEvent, b []byte) {
 		return
 	case maImpossible:
 	}
+	if ev <= maRxMessage && a.helloAt != never && a.tm.pos != 0 {
+		return // with traffic no deadline comes nearer
+	}
 	m.maArm(a)
 }
 

@@ -51,7 +51,7 @@ type Machine struct {
 	helloID   uint32
 	stacks    stacks
 	in        wire.Message
-	inOf      *routing // in was recalled, and is Data that names it
+	inOf      *recalled // in was recalled by it
 	recall    recall
 	header    wire.Header // of in, with the hop count that it came with
 	enc       wire.Message

@@ -16,6 +16,7 @@ const recallSlots = 256 // a power of two
 
 // recall remembers the heads of Data. Its zero value remembers nothing.
 type recall struct {
+	last  *recalled // used last; nil: none, or it is forgotten
 	slots [recallSlots]*recalled
 	seen  [recallSlots]uint32 // hash of the last session that wanted the slot
 }
@@ -41,6 +42,9 @@ func (r *routing) hash() uint32 { return r.sid.Hash(r.mri.Upstream) }
 // row on: sessions of one message each do not push others out, and cost nothing.
 // Nil: nowhere.
 func (c *recall) slot(r *routing) *recalled {
+	if h := c.last; h != nil && h.r == r {
+		return h
+	}
 	hash := r.hash()
 	i := hash % recallSlots
 	h := c.slots[i]
@@ -61,6 +65,7 @@ func (c *recall) slot(r *routing) *recalled {
 // forget is called when r goes, or is called otherwise in messages. A new state
 // cannot be called as r is, but by a NAT: see setNAT.
 func (c *recall) forget(r *routing) {
+	c.last = nil
 	if h := c.slots[r.hash()%recallSlots]; h != nil && h.r == r {
 		*h = recalled{}
 	}
@@ -76,8 +81,15 @@ func (m *Machine) forgetSession(sid wire.SID) {
 // recallData makes m.in the message, if it is Data that begins like another one
 // before, and returns the routing state that stateBack would find for it.
 func (m *Machine) recallData(payload []byte) *routing {
+	c := &m.recall
+	if h := c.last; h != nil && m.inOf == h { // all but hop count and data stand in m.in already
+		if data, ok := h.in.Match(payload); ok {
+			m.in.HopCount, m.in.Words, m.in.NSLPData = payload[wire.HopCountOffset], uint16((len(payload)-wire.HeaderLen)/4), data
+			return h.r
+		}
+	}
 	// By the direction in which it is sent; the state is for the other one.
-	h := m.recall.find(wire.DataHash(payload) ^ 1)
+	h := c.find(wire.DataHash(payload) ^ 1)
 	if h == nil {
 		return nil
 	}
@@ -86,12 +98,8 @@ func (m *Machine) recallData(payload []byte) *routing {
 		return nil
 	}
 	header, _ := wire.ParseHeader(payload) // it is there
-	if m.inOf == h.r {
-		m.in.Header, m.in.NSLPData = header, data
-	} else {
-		m.in.SetData(header, h.r.mri.Reverse(), h.r.sid, data)
-		m.inOf = h.r
-	}
+	m.in.SetData(header, h.r.mri.Reverse(), h.r.sid, data)
+	m.inOf, c.last = h, h
 	return h.r
 }
 
@@ -110,6 +118,7 @@ func (m *Machine) learnData(r *routing, o *origin) {
 			return
 		}
 	}
+	m.inOf = nil // what stands there has the old head
 	h.in.Set(o.payload)
 }
 

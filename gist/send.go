@@ -230,11 +230,10 @@ func (m *Machine) transmit(r *routing, out *outMsg) (sent, needMA bool) {
 	if b == nil {
 		return false, false
 	}
-	out.tries++
 	if r.peer.sent == nil {
 		r.peer.sent = new(sentRing)
 	}
-	r.peer.sent.put(r, *out)
+	r.peer.sent.put(r, out)
 	m.report(out, r.nslp, r.sid, &r.mri, r.ma)
 	return true, false
 }

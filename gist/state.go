@@ -184,15 +184,22 @@ func (s *sentRing) takeBack(r *routing, n int) []outMsg {
 	return out
 }
 
-func (s *sentRing) put(r *routing, out outMsg) {
-	s.msgs[s.next] = sentMsg{r, out}
+// put notes that out has left once more.
+func (s *sentRing) put(r *routing, out *outMsg) {
+	e := &s.msgs[s.next]
+	e.r, e.out = r, *out
+	e.out.tries++
 	s.next = (s.next + 1) % len(s.msgs)
 }
 
 // lookup finds the routing state for a message that is to be sent along mri: it
 // "MUST also take the SID into account" (RFC 5971 §8.3).
 func (m *Machine) lookup(nslp wire.NSLPID, sid wire.SID, mri *wire.MRI) *routing {
+	if h := m.recall.last; h != nil && h.r.is(nslp, sid, mri) {
+		return h.r
+	}
 	if h := m.recall.find(sid.Hash(mri.Upstream)); h != nil && h.r.is(nslp, sid, mri) {
+		m.recall.last = h
 		return h.r
 	}
 	for r := m.sessions[sid]; r != nil; r = r.next {
@@ -205,7 +212,7 @@ func (m *Machine) lookup(nslp wire.NSLPID, sid wire.SID, mri *wire.MRI) *routing
 
 // is says whether r is the state for a message that is to be sent along mri.
 func (r *routing) is(nslp wire.NSLPID, sid wire.SID, mri *wire.MRI) bool {
-	return r.sid == sid && r.nslp == nslp && r.mri == *mri
+	return r.sid == sid && r.nslp == nslp && r.mri.Equal(mri)
 }
 
 func (m *Machine) mriHash(mri *wire.MRI) uint64 {

@@ -43,13 +43,16 @@ type conn struct {
 	mu      sync.Mutex
 	queue   []byte // whole messages, not yet taken to be written
 	queued  int    // octets in the queue and in the hands of who writes
-	flushes bool   // waits for Flush
 	writing bool   // the writer, or flush, has taken messages
 	ready   bool   // it stands, with all the protocols of its stack
 	closing bool   // no more messages; close when the queue is written
 	cause   error  // why the connection failed; nil: it has not
 
 	announced bool // the reader's: ConnAccepted or ConnUp was delivered
+
+	// Of who calls Queue and Flush.
+	staged  []byte // whole messages that wait for Flush
+	flushes bool   // on its list
 
 	// The admission's, guarded by t.mu.
 	admitted bool          // on its books
@@ -176,37 +179,68 @@ func (c *conn) fail(cause error) {
 	}
 }
 
-// enqueue puts a copy of a message into the queue; poke, or flush if that comes,
-// has it written. First says that it is the first of those that wait for flush.
-func (c *conn) enqueue(payload []byte, flush bool) (first bool, err error) {
+// enqueue puts messages into the queue, for poke to have them written; where
+// owned, b becomes the connection's.
+func (c *conn) enqueue(b []byte, owned bool) error {
 	c.mu.Lock()
+	err := c.refusal(len(b))
+	if err == nil {
+		c.put(b, owned)
+	}
+	c.mu.Unlock()
+	switch {
+	case err == nil:
+		c.t.count(len(b))
+	case owned:
+		giveBack(b)
+	}
+	return c.refused(err)
+}
+
+// takes says whether n more octets can be queued.
+func (c *conn) takes(n int) error {
+	c.mu.Lock()
+	err := c.refusal(n)
+	c.mu.Unlock()
+	return c.refused(err)
+}
+
+// refused breaks the connection off where err is that its queue is full.
+func (c *conn) refused(err error) error {
+	if errors.Is(err, ErrBackpressure) {
+		c.fail(err)
+	}
+	return err
+}
+
+// refusal says why n more octets cannot be queued. c.mu is held.
+func (c *conn) refusal(n int) error {
 	switch {
 	case c.cause != nil:
-		err = fmt.Errorf("connection %d: %w", c.id, c.cause)
-		c.mu.Unlock()
-		return false, err
+		return fmt.Errorf("connection %d: %w", c.id, c.cause)
 	case c.closing:
-		c.mu.Unlock()
-		return false, fmt.Errorf("connection %d is being closed: %w", c.id, ErrUnknownConn)
-	case c.queued+len(payload) > c.t.cfg.QueueBytes:
-		err = fmt.Errorf("%d octets queued for %v, want at most %d: %w", c.queued, c.remote, c.t.cfg.QueueBytes, ErrBackpressure)
-		c.mu.Unlock()
-		c.fail(err)
-		return false, err
+		return fmt.Errorf("connection %d is being closed: %w", c.id, ErrUnknownConn)
+	case c.queued+n > c.t.cfg.QueueBytes:
+		return fmt.Errorf("%d octets queued for %v, want at most %d: %w", c.queued, c.remote, c.t.cfg.QueueBytes, ErrBackpressure)
 	}
-	if c.queue == nil {
+	return nil
+}
+
+// put adds to the queue. c.mu is held.
+func (c *conn) put(b []byte, owned bool) {
+	c.queued += len(b)
+	switch {
+	case len(c.queue) == 0 && owned:
+		giveBack(c.queue)
+		c.queue = b
+		return
+	case c.queue == nil:
 		c.queue = getBuffer()
 	}
-	c.queue = append(c.queue, payload...)
-	c.queued += len(payload)
-	all := c.t.queued.Add(int64(len(payload)))
-	first = flush && !c.flushes
-	c.flushes = c.flushes || flush
-	c.mu.Unlock()
-	if all > c.t.cfg.TotalQueueBytes {
-		c.t.shed()
+	c.queue = append(c.queue, b...)
+	if owned {
+		giveBack(b)
 	}
-	return first, nil
 }
 
 // written takes octets off the books. c.mu is held.
@@ -475,7 +509,7 @@ func (c *conn) deliver(b []byte, count int) {
 	if !c.announced && !c.t.heard(c) {
 		return // the connection is broken off; the next read says so
 	}
-	b = append(make([]byte, 0, len(b)), b...)
+	b = append([]byte(nil), b...) // which zeroes nothing before
 	messages := make([]gist.ConnMessage, count)
 	events := make([]gist.Event, 0, count+1)
 	if !c.announced {

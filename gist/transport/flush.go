@@ -55,11 +55,36 @@ func (d *directWriter) try(batch []byte) (int, error) {
 	return d.n, nil
 }
 
-// flush writes what is queued without waiting, and leaves to the writer what
-// the kernel does not take now.
+// stageMost is how many octets may wait for flush before they count as queued.
+const stageMost = 64 << 10
+
+// stage has a message wait for flush. That takes no lock.
+func (c *conn) stage(payload []byte) error {
+	if c.staged == nil {
+		c.staged = getBuffer()
+	}
+	c.staged = append(c.staged, payload...)
+	if len(c.staged) < stageMost {
+		return nil
+	}
+	return c.unstage()
+}
+
+// unstage puts what is staged into the queue; the writer is not told.
+func (c *conn) unstage() error {
+	b := c.staged
+	c.staged = nil
+	if len(b) == 0 {
+		return nil
+	}
+	return c.enqueue(b, true)
+}
+
+// flush writes what is staged and queued without waiting, and leaves to the
+// writer what the kernel does not take now.
 func (c *conn) flush() {
+	_ = c.unstage() // a connection that refuses is lost, and says so itself
 	c.mu.Lock()
-	c.flushes = false
 	if c.writing || c.direct.raw == nil || c.cause != nil || len(c.queue) == 0 || c.tls != nil && c.tls.wire.pending() {
 		c.mu.Unlock()
 		c.poke()

@@ -99,6 +99,34 @@ func TestTCPCloseConnDeliversWhatFlushLeft(t *testing.T) {
 	}
 }
 
+// What Queue takes counts for the bounds also where nobody calls Flush.
+func TestTCPQueueHasABoundWithoutFlush(t *testing.T) {
+	const bound = 200_000
+	from, _, fromSink, _ := pair(t, over{}, TCPConfig{QueueBytes: bound}, TCPConfig{})
+	m := message(15_000)
+	var err error
+	for n := 0; err == nil; n += len(m) {
+		if n > bound+stageMost {
+			t.Fatalf("%d octets are queued, want at most %d", n, bound)
+		}
+		if c := from.conn(1); len(c.staged) > stageMost {
+			t.Fatalf("%d octets wait for Flush without being counted, want at most %d", len(c.staged), stageMost)
+		}
+		err = from.Queue(gist.SendConn{Conn: 1, Payload: m})
+	}
+	if !errors.Is(err, ErrBackpressure) {
+		t.Errorf("Queue: %v, want ErrBackpressure", err)
+	}
+	down, _ := find[gist.ConnDown](fromSink.until(t, "ConnDown", has[gist.ConnDown]))
+	if !errors.Is(down.Err, ErrBackpressure) {
+		t.Errorf("%+v, want ErrBackpressure", down)
+	}
+	from.Flush()
+	if n := from.queued.Load(); n != 0 {
+		t.Errorf("%d octets count as queued on no connection", n)
+	}
+}
+
 func TestTCPFlushOfALostConnection(t *testing.T) {
 	from, to, fromSink, _ := pair(t, over{}, TCPConfig{}, TCPConfig{})
 	queue(t, from, 1, message(8))

@@ -99,7 +99,8 @@ type TCP struct {
 	closed   bool
 	conns    map[gist.ConnID]*conn
 	accepted admission
-	flushes  []*conn // have messages that wait for Flush
+
+	flushes []*conn // have messages that wait for Flush; of who calls Queue
 }
 
 var _ Stack = (*TCP)(nil)
@@ -283,9 +284,16 @@ func (t *TCP) has(s gist.Stack) bool {
 
 // Send queues a message, to be written by another goroutine. An error other
 // than ErrMessageTooLong means that the connection is lost; its ConnDown is
-// delivered (or has been).
+// delivered (or has been). Send, Queue, Flush and CloseConn are called from one
+// goroutine at a time.
 func (t *TCP) Send(a gist.SendConn) error {
-	c, _, err := t.queue(a, false)
+	c, err := t.target(a)
+	if err != nil {
+		return err
+	}
+	if err = c.unstage(); err == nil {
+		err = c.enqueue(a.Payload, false)
+	}
 	if err == nil {
 		c.poke()
 	}
@@ -293,28 +301,41 @@ func (t *TCP) Send(a gist.SendConn) error {
 }
 
 // Queue is Send for who calls Flush soon: all messages until then leave
-// together.
+// together, and that the connection is lost may be found out as late.
 func (t *TCP) Queue(a gist.SendConn) error {
-	c, first, err := t.queue(a, true)
-	if first {
-		t.mu.Lock()
-		t.flushes = append(t.flushes, c)
-		t.mu.Unlock()
+	c, err := t.target(a)
+	if err != nil {
+		return err
 	}
-	return err
+	if !c.flushes {
+		if err := c.takes(len(a.Payload)); err != nil {
+			return err
+		}
+		c.flushes = true
+		t.flushes = append(t.flushes, c)
+	}
+	return c.stage(a.Payload)
 }
 
-func (t *TCP) queue(a gist.SendConn, flush bool) (c *conn, first bool, err error) {
+// target finds the connection that a message goes to.
+func (t *TCP) target(a gist.SendConn) (*conn, error) {
 	if len(a.Payload) > t.cfg.MaxMessage {
-		return nil, false, fmt.Errorf("%d octets, want at most %d: %w", len(a.Payload), t.cfg.MaxMessage, ErrMessageTooLong)
+		return nil, fmt.Errorf("%d octets, want at most %d: %w", len(a.Payload), t.cfg.MaxMessage, ErrMessageTooLong)
 	}
-	if c = t.last.Load(); c == nil || c.id != a.Conn {
-		if c = t.conn(a.Conn); c == nil {
-			return nil, false, fmt.Errorf("connection %d: %w", a.Conn, ErrUnknownConn)
-		}
+	if c := t.last.Load(); c != nil && c.id == a.Conn {
+		return c, nil
 	}
-	first, err = c.enqueue(a.Payload, flush)
-	return c, first, err
+	if c := t.conn(a.Conn); c != nil {
+		return c, nil
+	}
+	return nil, fmt.Errorf("connection %d: %w", a.Conn, ErrUnknownConn)
+}
+
+// count counts octets that were queued.
+func (t *TCP) count(n int) {
+	if t.queued.Add(int64(n)) > t.cfg.TotalQueueBytes {
+		t.shed()
+	}
 }
 
 // shed breaks off the connections that have the most octets queued, until all of
@@ -346,21 +367,14 @@ func (t *TCP) shed() {
 }
 
 // Flush writes what Queue queued, as far as that goes without waiting; the rest
-// is written by other goroutines. It is called from one goroutine at a time.
+// is written by other goroutines.
 func (t *TCP) Flush() {
-	t.mu.Lock()
-	list := t.flushes
-	t.flushes = nil
-	t.mu.Unlock()
-	for i, c := range list {
+	for i, c := range t.flushes {
+		c.flushes = false
 		c.flush()
-		list[i] = nil
+		t.flushes[i] = nil
 	}
-	t.mu.Lock()
-	if t.flushes == nil {
-		t.flushes = list[:0]
-	}
-	t.mu.Unlock()
+	t.flushes = t.flushes[:0]
 }
 
 // CloseConn closes a connection after what was sent before. No event follows
@@ -370,6 +384,7 @@ func (t *TCP) CloseConn(a gist.CloseConn) error {
 	if c == nil {
 		return fmt.Errorf("connection %d: %w", a.Conn, ErrUnknownConn)
 	}
+	_ = c.unstage() // a connection that refuses is lost already
 	c.closeGracefully()
 	return nil
 }

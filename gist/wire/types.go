@@ -52,6 +52,19 @@ type MRI struct {
 	Egress, Ingress netip.Addr
 }
 
+// Equal is ==, and quicker.
+func (m *MRI) Equal(o *MRI) bool {
+	return m.Method == o.Method && m.NAT == o.NAT && m.Upstream == o.Upstream && m.Flow.equal(&o.Flow) &&
+		m.Egress == o.Egress && m.Ingress == o.Ingress
+}
+
+func (f *Flow) equal(o *Flow) bool {
+	return f.Source == o.Source && f.Destination == o.Destination &&
+		f.HasProtocol == o.HasProtocol && f.Protocol == o.Protocol && f.HasTraffic == o.HasTraffic && f.DSCP == o.DSCP &&
+		f.HasLabel == o.HasLabel && f.FlowLabel == o.FlowLabel && f.HasSPI == o.HasSPI && f.SPI == o.SPI &&
+		f.HasSrcPort == o.HasSrcPort && f.SrcPort == o.SrcPort && f.HasDstPort == o.HasDstPort && f.DstPort == o.DstPort
+}
+
 // Reverse returns the same routing information for the other direction.
 func (m MRI) Reverse() MRI { m.Upstream = !m.Upstream; return m }
 

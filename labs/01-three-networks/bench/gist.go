@@ -30,10 +30,12 @@ type gistPeer struct {
 	mu  sync.Mutex // everything below
 	m   *gist.Machine
 	out []transport.Outgoing
-	// next makes the answer to a message; false: none.
-	next func(*gist.RecvMessage, *gist.SendMessage) bool
+	// next makes the answer to a message, in spare if it has no other place; nil:
+	// none.
+	next func(r *gist.RecvMessage, spare *gist.SendMessage) *gist.SendMessage
 	// answers are to what has just come.
-	answers []gist.SendMessage
+	answers []*gist.SendMessage
+	spare   []gist.SendMessage
 
 	progress chan struct{} // capacity 1: something has come
 }
@@ -41,7 +43,7 @@ type gistPeer struct {
 // newGistPeer makes a peer; without certificates its associations do without TLS.
 func newGistPeer(pkiDir, address, peer string) (*gistPeer, error) {
 	self, other := netip.MustParseAddr(address), netip.MustParseAddr(peer)
-	p := &gistPeer{progress: make(chan struct{}, 1), next: func(*gist.RecvMessage, *gist.SendMessage) bool { return false }}
+	p := &gistPeer{progress: make(chan struct{}, 1), next: func(_ *gist.RecvMessage, _ *gist.SendMessage) *gist.SendMessage { return nil }}
 	cfg := gist.Config{
 		Identity: []byte(address), Address: self, Port: gistPort, NSLPIDs: []wire.NSLPID{1, echoNSLP},
 		DirectPeers: []netip.Addr{other},
@@ -97,8 +99,8 @@ func (p *gistPeer) handle(evs []gist.Event) {
 	now := time.Now()
 	for _, ev := range evs {
 		p.do(p.m.Handle(now, ev))
-		for i := range p.answers {
-			p.do(p.m.Handle(now, &p.answers[i])) // which brings no message
+		for _, answer := range p.answers {
+			p.do(p.m.Handle(now, answer)) // which brings no message
 		}
 		p.answers = p.answers[:0]
 	}
@@ -135,9 +137,11 @@ func (p *gistPeer) do(actions []gist.Action) {
 		case *gist.SendConn:
 			_ = p.tcp.Queue(*a) // a ConnDown follows where it fails
 		case *gist.RecvMessage:
-			p.answers = append(p.answers, gist.SendMessage{})
-			if n := len(p.answers) - 1; !p.next(a, &p.answers[n]) {
-				p.answers = p.answers[:n]
+			if len(p.answers) == len(p.spare) {
+				p.spare = append(p.spare, gist.SendMessage{})
+			}
+			if answer := p.next(a, &p.spare[len(p.answers)]); answer != nil {
+				p.answers = append(p.answers, answer)
 			}
 		case gist.CloseConn:
 			_ = p.tcp.CloseConn(a)

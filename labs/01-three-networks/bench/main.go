@@ -34,9 +34,10 @@ func main() {
 	out := flag.String("out", "build/bench.json", "file for the figures")
 	live := flag.Int("live", 10_000, "reservations to make, and again with as many live")
 	only := flag.Bool("gist", false, "measure GIST only, and no reservations")
+	stream := flag.Bool("stream", false, "measure only Data over one association, beside the plain echo of frames")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := measure(ctx, *bin, *dir, *out, *live, *only)
+	err := measure(ctx, *bin, *dir, *out, *live, *only, *stream)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -73,7 +74,7 @@ func (b *bench) add(name string, value float64, unit string) {
 	fmt.Printf("%-28s %12.6g %-6s%s\n", name, value, unit, note)
 }
 
-func measure(ctx context.Context, bin, dir, out string, live int, only bool) (err error) {
+func measure(ctx context.Context, bin, dir, out string, live int, only, stream bool) (err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -97,6 +98,9 @@ func measure(ctx context.Context, bin, dir, out string, live int, only bool) (er
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
 	b := &bench{dir: tmp}
+	if stream {
+		return errors.Join(b.certificates(), b.stream(ctx))
+	}
 	if err := b.baseline(ctx); err != nil {
 		return err
 	}

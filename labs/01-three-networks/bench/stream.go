@@ -157,16 +157,15 @@ func (p *gistPeer) echoes(ctx context.Context, count int) (float64, error) {
 	m.NSLPID, m.NSLPData = echoNSLP, m.NSLPData[:(messageSize-80)&^3]
 	sent, back, done := min(streamFlight, count), 0, make(chan struct{})
 	p.mu.Lock()
-	p.next = func(_ *gist.RecvMessage, next *gist.SendMessage) bool {
+	p.next = func(_ *gist.RecvMessage, _ *gist.SendMessage) *gist.SendMessage {
 		if back++; back == count {
 			close(done)
 		}
 		if sent == count {
-			return false
+			return nil
 		}
 		sent++
-		*next = m
-		return true
+		return &m
 	}
 	p.mu.Unlock()
 	first := make([]gist.Event, sent)
@@ -187,12 +186,12 @@ func (p *gistPeer) echoes(ctx context.Context, count int) (float64, error) {
 }
 
 // echo sends back what is to be.
-func echo(r *gist.RecvMessage, back *gist.SendMessage) bool {
+func echo(r *gist.RecvMessage, back *gist.SendMessage) *gist.SendMessage {
 	if r.NSLPID != echoNSLP {
-		return false
+		return nil
 	}
-	*back = gist.SendMessage{
-		NSLPData: r.Data, NSLPID: r.NSLPID, SID: r.SID, MRI: r.MRI.Reverse(), Attr: gist.TransferAttributes{Reliable: true},
-	}
-	return true
+	back.NSLPData, back.NSLPID, back.SID, back.MRI = r.Data, r.NSLPID, r.SID, r.MRI
+	back.MRI.Upstream = !r.MRI.Upstream
+	back.Attr.Reliable = true
+	return back
 }
