@@ -3,6 +3,7 @@ package qosnslp
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"testing"
 	"time"
 
@@ -109,7 +110,9 @@ func (w *world) wantStateless() {
 
 // "the interior nodes only store the QSPEC-related reservation state or even no state
 // at all"; "a stateless QNE […] always needs full single refreshes" (§5.3.6); the TEAR
-// "may include a QSPEC to further specify state removal" (§5.1.2.1). RFC 5974 §4.7.1
+// "may include a QSPEC to further specify state removal" (§5.1.2.1). RFC 5974 §4.7.1.
+// The end-to-end session is "able to bypass intermediate nodes, and the egress QNE"
+// has both of them, bound (RFC 5974 §3.2.10.2).
 func TestStatelessInterior(t *testing.T) {
 	for seed := range uint64(6) {
 		w, counts := domain(t, seed, 1000)
@@ -132,6 +135,9 @@ func TestStatelessInterior(t *testing.T) {
 			w.wantAt(sid(10+i), 5, 1, 2, 5, 6)
 			l := gistwire.SID{0: 0x10, 15: 10 + i}
 			w.wantAt(l, 5, 2, 5)
+			if b := w.node(5).m.sessions[l].also.bindings(); !slices.Contains(b, wire.BoundSession{Code: wire.BindTunnel, SID: sid(10 + i)}) {
+				w.fatal("at the egress the local session is bound to %v", b)
+			}
 		}
 		for id, c := range counts {
 			if n := c.Reserved(w.now, 1); n != 40 {
@@ -223,7 +229,10 @@ func TestStatelessRestart(t *testing.T) {
 	}
 }
 
-// What a stateless node does with each kind of message, one by one.
+// What a stateless node does with each kind of message, one by one. It tells GIST to
+// keep nothing of it ("inform the underlying GIST of this situation", RFC 5974
+// §3.3.3), and "only sender-initiated signaling can be supported within the
+// reduced-state region" (RFC 5974 §4.7.2): nothing that travels upstream goes on.
 func TestInteriorMessages(t *testing.T) {
 	reserve := wire.Message{Type: wire.Reserve, HasRSN: true, RSN: wire.RSN{Number: 7, Epoch: 3}, HasRII: true, RII: 9, QSPEC: qspec(5),
 		HasMsgID: true, MsgID: *msgID(true), BoundSessions: []wire.BoundSession{{Code: wire.BindTunnel, SID: sid(3)}},

@@ -147,7 +147,8 @@ func TestNotifyAtTheEnd(t *testing.T) {
 // reservation for the session … The QNI would normally tear down the preempted
 // reservation"; 0x05: "Indicated session caused preemption". "the reservation
 // state for this flow is torn down in the QNE". RFC 5974 §5.4.4, §5.1.3.4,
-// RFC 5975 §4.3.5
+// RFC 5975 §4.3.5. "A BOUND-SESSION-ID object can carry the Session ID of the flow
+// that caused the preemption of the signaled session." RFC 5974 §3.2.13
 func TestPreempted(t *testing.T) {
 	for at := Peer(1); at <= 4; at++ {
 		t.Run(fmt.Sprint("node ", at), func(t *testing.T) {

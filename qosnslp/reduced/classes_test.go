@@ -13,7 +13,8 @@ var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 const period = 30 * time.Second
 
 // "reservation states with a coarser granularity (e.g., per-class) are used".
-// RFC 5974 §4.7
+// RFC 5974 §4.7. The classes are the domain's own: "The use of local QoS models within
+// a domain is performed in the RMF." RFC 5974 §3.2.10.1
 func TestClasses(t *testing.T) {
 	c := New(period, map[Class]uint64{46: 100, 10: 50})
 	at := func(s int) time.Time { return start.Add(time.Duration(s) * time.Second) }

@@ -241,7 +241,7 @@ func TestTruncation(t *testing.T) {
 }
 
 // What is wrong with a message, as the error RESPONSE tells it. RFC 5974
-// §5.1.3.6, §5.3.5, §5.3.7
+// §5.1.3.6, §5.3.5, §5.3.7. Of binding codes "Value 0 is reserved." RFC 5974 §6.3
 func TestParseErrors(t *testing.T) {
 	const rsn = "0002 0002 00000001 00000002"
 	for _, c := range []struct {
@@ -271,6 +271,7 @@ func TestParseErrors(t *testing.T) {
 		{"empty QSPEC", "01 00 0000 " + rsn + "000b 0000", WrongObjectLength, TypeQSPEC, "0001 0000 000b 0000"},
 		{"long period", "01 00 0000 " + rsn + "0003 0000", WrongObjectLength, TypeRefreshPeriod, "0001 0000 0003 0000"},
 		{"odd BOUND-SESSION-ID", "01 00 0000 " + rsn + "0004 0001 00000001", WrongObjectLength, TypeBoundSessionID, "0002 0000 0004 0001 00000001"},
+		{"binding code 0", "01 00 0000 " + rsn + "0004 0005 00000000" + strings.Repeat("11", 16), UnknownFieldValue, TypeBoundSessionID, "0006 0000 0004 0005 00000000" + strings.Repeat("11", 16)},
 		{"odd list", "01 00 0000 " + rsn + "0007 0001 00000001", WrongObjectLength, TypeSessionIDList, "0002 0000 0007 0001 00000001"},
 		{"RSN-LIST without RSNs", "01 00 0000 " + rsn + "0008 0001 00000001", WrongObjectLength, TypeRSNList, "0002 0000 0008 0001 00000001"},
 		{"short MSG-ID", "01 00 0000 " + rsn + "0009 0001 00000001", WrongObjectLength, TypeMsgID, "0002 0000 0009 0001 00000001"},
