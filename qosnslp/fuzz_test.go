@@ -79,13 +79,14 @@ func FuzzMachine(f *testing.F) {
 	f.Add([]byte{0, 0, 4, 1, 2, 3, 5, 1, 200, 0, 2, 1, 1, 7, 0, 6, 3})
 	f.Add([]byte{4, 1, 9, 5, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 6, 5, 7, 255, 3, 3, 3})
 	f.Add([]byte{0, 1, 0, 4, 0, 1, 0, 0, 5, 1, 1, 5, 3, 8, 0, 1, 0, 12, 1, 1, 0, 0, 5, 1})
+	f.Add([]byte{0, 6, 0, 11, 0, 4, 0, 1, 0, 12, 3, 0, 4, 0, 1, 0, 6, 0, 9, 0, 9, 200, 0, 12, 40})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) > 4096 {
 			return
 		}
 		in := feed{b}
 		seed := uint64(1)
-		m := New(Config{Epoch: 1, Proxy: len(b)&1 != 0, MaxSessions: 6, MaxQuestions: 4, Summary: 3, Rand: func() uint64 {
+		m := New(Config{Epoch: 1, Proxy: len(b)&1 != 0, AckEvery: len(b) >> 1 & 1, Limits: Limits{Requests: len(b) >> 2 & 1 * 3}, MaxSessions: 6, MaxQuestions: 4, Summary: 3, Rand: func() uint64 {
 			seed = seed*6364136223846793005 + 1442695040888963407
 			return seed
 		}})
@@ -114,7 +115,7 @@ func FuzzMachine(f *testing.F) {
 			s := gistwire.SID{in.next() % 8}
 			code := in.next()
 			level := gistwire.NSLPID(1 + code>>7)
-			switch op := code % 12; op {
+			switch op := code % 13; op {
 			case 0, 1, 2:
 				from := Peer(in.next()%4 + 1)
 				mri := hop(1)
@@ -152,6 +153,13 @@ func FuzzMachine(f *testing.F) {
 					v.Bound = []wire.BoundSession{{Code: wire.BindAggregate, SID: s}}
 				}
 				step(v)
+			case 12:
+				if how := in.next(); how&1 != 0 {
+					step(Preempt{SID: s, By: gistwire.SID{how >> 1 & 7}})
+				} else {
+					step(Notify{SID: s, Downstream: how&2 != 0, Scoped: how&4 != 0, QSPEC: qspec(uint32(how)),
+						Info: wire.InfoSpec{Class: wire.ErrorClass(how >> 5), Code: how >> 3 & 7}})
+				}
 			case 10:
 				step(Rerouted{SID: s})
 				step(RoutesChanged{})
@@ -171,7 +179,7 @@ func FuzzMachine(f *testing.F) {
 					continue
 				}
 				how := in.next()
-				step(Initiate{SID: s, NSLPID: 1, MRI: flow(), QSPEC: qspec(uint32(how & 3)), Keep: how&4 != 0})
+				step(Initiate{SID: s, NSLPID: 1, MRI: flow(), QSPEC: qspec(uint32(how & 3)), Keep: how&4 != 0, Flags: uint16(how >> 3 & 3)})
 			case 7:
 				step(Terminate{SID: s})
 				step(Query{SID: s, NSLPID: 1, MRI: flow(), QSPEC: qspec(1), Flags: uint16(in.next() & 1)})

@@ -23,6 +23,7 @@ func TestQuiescence(t *testing.T) {
 		refusals := rapid.SampledFrom([]float64{0, 0.1, 0.5}).Draw(rt, "refusals")
 		for _, n := range w.nodes {
 			n.cfg.Summary = rapid.SampledFrom([]int{1, 2, 3, 500}).Draw(rt, "summary")
+			n.cfg.AckEvery = rapid.SampledFrom([]int{0, 1, 3}).Draw(rt, "acknowledged")
 			n.boot()
 			n.answer = func(q *Question) (Verdict, bool) {
 				if q.Kind == Admit && q.RSN > 0 && n.stand[q.SID].qspec == string(q.Message.QSPEC) {
@@ -40,7 +41,7 @@ func TestQuiescence(t *testing.T) {
 		sids := []gistwire.SID{sid(1), sid(2), sid(3), sid(4)}
 		for range rapid.IntRange(1, 16).Draw(rt, "steps") {
 			s := rapid.SampledFrom(sids).Draw(rt, "sid")
-			switch rapid.SampledFrom([]string{"reserve", "reserve", "reserve", "terminate", "restart", "query", "wait"}).Draw(rt, "step") {
+			switch rapid.SampledFrom([]string{"reserve", "reserve", "reserve", "terminate", "restart", "query", "wait", "preempt", "notify"}).Draw(rt, "step") {
 			case "reserve":
 				w.reserve(s, rapid.Uint32Range(1, 9).Draw(rt, "rate"))
 			case "terminate":
@@ -52,6 +53,13 @@ func TestQuiescence(t *testing.T) {
 				w.node(Peer(n)).restart()
 			case "query":
 				w.query(sid(9), 3)
+			case "preempt":
+				n := rapid.IntRange(1, len(w.nodes)).Draw(rt, "who")
+				w.logf("%v is preempted at %d", s, n)
+				w.node(Peer(n)).handle(Preempt{SID: s, By: sid(77)})
+			case "notify":
+				n := rapid.IntRange(1, len(w.nodes)).Draw(rt, "who")
+				w.node(Peer(n)).handle(Notify{SID: s, Downstream: n%2 == 0, Info: info(1, wire.CongestionSituation)})
 			case "wait":
 			}
 			w.run(time.Duration(rapid.SampledFrom([]int{0, 1, 2, 10, 1000, 5000, 40000, 200000}).Draw(rt, "pause ms")) * time.Millisecond)
