@@ -88,6 +88,8 @@ type attempt struct {
 	open                 []qspec.Interval // of a QUERY's times: when there is anything; nil: always
 	bounds               PathBounds       // of the SLS with the upstream domain
 
+	displaces []intradomain.ID // that its commit will end
+
 	since time.Time     // when the open question came
 	spent time.Duration // in this domain, before that
 
@@ -330,6 +332,7 @@ func (m *Machine) slsHeld(now time.Time, s *session, a *attempt, e SLSHeld) {
 		return
 	}
 	a.terms.Rate = e.Grant.Rate
+	a.counts(e.Grant.Displaces)
 	if e.Grant.Peak != 0 {
 		a.terms.Peak = min(a.terms.Peak, e.Grant.Peak)
 	}
@@ -378,7 +381,9 @@ func (m *Machine) holdDriver(now time.Time, s *session, a *attempt) {
 		return
 	}
 	a.step = holdingDriver
-	m.do(DriverHold{Ref: a.ref(s), Request: a.terms.request(s.sid, a.version)})
+	r := a.terms.request(s.sid, a.version)
+	r.Displaces = a.displaces
+	m.do(DriverHold{Ref: a.ref(s), Request: r})
 }
 
 // cannotMeet is the refusal of what QSPEC arithmetic has found short: q has the

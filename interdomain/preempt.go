@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/interqos/interqos/gist/wire"
+	"github.com/interqos/interqos/intradomain"
 	"github.com/interqos/interqos/qspec"
 	"github.com/interqos/interqos/sls"
 )
@@ -25,6 +26,14 @@ func (Preempt) domainAction() {}
 func (a *ask) priorities(r *sls.Request) {
 	if d := &a.local.Desired; d.Has.Has(qspec.PreemptionID) {
 		r.Preempting, r.Defending = d.Preemption.Preempting, d.Preemption.Defending
+	}
+}
+
+// counts notes what the ledger counts on, so that the network inside does, too: what
+// those have there is free at the same commit.
+func (a *attempt) counts(on []sls.ID) {
+	for _, id := range on {
+		a.displaces = append(a.displaces, intradomain.ID(id))
 	}
 }
 

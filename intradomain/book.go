@@ -18,6 +18,8 @@ var ErrStale = errors.New("older than what is there")
 // goroutine, or under its driver's lock.
 type Book struct {
 	entries map[ID]entry
+	// displacing says which hold counts on what a reservation has committed.
+	displacing map[ID]ID
 }
 
 // entry has a committed version, a held one, or both.
@@ -38,7 +40,7 @@ type piece struct {
 }
 
 // NewBook returns an empty Book.
-func NewBook() *Book { return &Book{entries: map[ID]entry{}} }
+func NewBook() *Book { return &Book{entries: map[ID]entry{}, displacing: map[ID]ID{}} }
 
 // newer compares versions, which are RSNs, as serial numbers, so that they may wrap.
 //
@@ -70,7 +72,7 @@ func (b *Book) Hold(r Request, pools []*Pool) error {
 	}
 	e := b.entries[r.ID]
 	v := &version{request: r, pools: pools}
-	v.plan(e.committed)
+	v.plan(b.covers(&r, false)...)
 	if e.held != nil {
 		e.held.unbook()
 	}
@@ -81,15 +83,20 @@ func (b *Book) Hold(r Request, pools []*Pool) error {
 		}
 		return refusal
 	}
+	if e.held != nil {
+		b.spare(&e.held.request)
+	}
 	v.book()
 	e.held = v
 	b.entries[r.ID] = e
+	b.displace(&r)
 	return nil
 }
 
-// plan says which pieces a version needs beyond what is committed already: in
-// each pool the larger of both counts at every instant.
-func (v *version) plan(committed *version) {
+// plan says which pieces a version needs beyond what covers it, its own
+// commitment and what it displaces: in each pool the larger of both counts at every
+// instant.
+func (v *version) plan(covers ...*version) {
 	rate := v.request.QoS.CIR
 	if rate == 0 {
 		return
@@ -98,31 +105,31 @@ func (v *version) plan(committed *version) {
 	v.pieces = make([]piece, 0, len(v.pools)*len(spans))
 	for _, pool := range v.pools {
 		for _, s := range spans {
-			v.beyond(pool, s, rate, committed)
+			v.beyond(pool, s, rate, covers)
 		}
 	}
 }
 
-// beyond adds what rate over s needs in a pool where committed has its pieces,
+// beyond adds what rate over s needs in a pool where the covers have their pieces,
 // which are in order of time.
-func (v *version) beyond(pool *Pool, s span, rate uint64, committed *version) {
-	put := func(x span, rate uint64) {
-		if !x.empty() && rate > 0 {
-			v.pieces = append(v.pieces, piece{pool, x, rate})
-		}
+func (v *version) beyond(pool *Pool, s span, rate uint64, covers []*version) {
+	if s.empty() || rate == 0 {
+		return
 	}
-	if committed != nil {
-		for _, have := range committed.pieces {
-			common := s.overlap(have.span)
-			if have.pool != pool || common.empty() {
-				continue
-			}
-			put(span{s.from, common.from}, rate)
-			put(common, rate-min(have.rate, rate))
-			s.from = common.until
-		}
+	if len(covers) == 0 {
+		v.pieces = append(v.pieces, piece{pool, s, rate})
+		return
 	}
-	put(s, rate)
+	for _, have := range covers[0].pieces {
+		common := s.overlap(have.span)
+		if have.pool != pool || common.empty() {
+			continue
+		}
+		v.beyond(pool, span{s.from, common.from}, rate, covers[1:])
+		v.beyond(pool, common, rate-min(have.rate, rate), covers[1:])
+		s.from = common.until
+	}
+	v.beyond(pool, s, rate, covers[1:])
 }
 
 func (v *version) fits() bool {
@@ -221,6 +228,8 @@ func (b *Book) Commit(id ID, v uint32, cir uint64) error {
 	if e.committed != nil {
 		e.committed.unbook()
 	}
+	b.spare(&e.held.request)
+	r.Displaces = nil // they go by themselves
 	b.put(r, e.held.pools)
 	return nil
 }
@@ -228,9 +237,10 @@ func (b *Book) Commit(id ID, v uint32, cir uint64) error {
 // put books a commitment, whether or not it fits.
 func (b *Book) put(r Request, pools []*Pool) {
 	v := &version{request: r, pools: pools}
-	v.plan(nil)
+	v.plan()
 	v.book()
 	b.entries[r.ID] = entry{committed: v}
+	b.settle(r.ID)
 }
 
 // Adopt enters what a device turns out to have as committed, whether or not it
@@ -247,6 +257,7 @@ func (b *Book) Drop(id ID, v uint32) {
 		return
 	}
 	e.held.unbook()
+	b.spare(&e.held.request)
 	if e.held = nil; e.committed == nil {
 		delete(b.entries, id)
 		return
@@ -259,11 +270,13 @@ func (b *Book) Release(id ID) {
 	e := b.entries[id]
 	if e.held != nil {
 		e.held.unbook()
+		b.spare(&e.held.request)
 	}
 	if e.committed != nil {
 		e.committed.unbook()
 	}
 	delete(b.entries, id)
+	b.settle(id)
 }
 
 // Committed returns a reservation's committed request.

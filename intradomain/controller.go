@@ -68,6 +68,9 @@ type Request struct {
 	// Times are when it is needed, sorted and disjoint; empty: from now on until
 	// released.
 	Times []Interval
+	// Displaces are reservations that this one's commit ends: what they have
+	// counts as free for it, and for nobody else. Who commits it releases them.
+	Displaces []ID
 }
 
 // Interval is a span of time, From included and Until not. A zero From is now, a

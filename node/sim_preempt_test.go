@@ -116,6 +116,32 @@ func TestSimPreemptorFailsDownstream(t *testing.T) {
 	w.mustAgree()
 }
 
+// Where the network inside is as full as the SLS, what the victims have there is
+// free for the preemptor, and not before its commit.
+func TestSimPreemptionInTheNetwork(t *testing.T) {
+	w, weak, strong := contended(t, 7, 0, 1, 2)
+	w.as[1].fill(mbit(455)) // of 500: 5 are left
+	s := w.priority(3, 3)
+	w.mustReserve(s, mbit(30))
+	w.net.Run(time.Second)
+	w.as[1].unfill()
+	if w.mustAgree(); weak.reserved || !strong.reserved {
+		w.fatalf("weak %v, strong %v", weak.reserved, strong.reserved)
+	}
+	// What the victims of the SLS do not have, the network cannot give.
+	w.as[1].fill(mbit(460))
+	t2 := w.priority(4, 4)
+	w.reserve(t2, mbit(40), 0)
+	if r := w.answer(t2); r.Kind != qosnslp.Rejected {
+		w.fatalf("%s %v", kindText(r.Kind), r.Info)
+	}
+	w.as[1].unfill()
+	w.net.Run(time.Second)
+	if w.mustAgree(); !s.reserved {
+		w.fatalf("what stood is gone")
+	}
+}
+
 // Between its hold and its commit the weak one stands; also where the answer
 // never comes.
 func TestSimPreemptionWaitsForTheCommit(t *testing.T) {

@@ -76,6 +76,8 @@ type Grant struct {
 	// Delay, Jitter and Loss are the SLS's bounds; zero: none agreed.
 	Delay, Jitter time.Duration
 	Loss          float64
+	// Displaces are the reservations that it counts on, and that Commit ends.
+	Displaces []ID
 }
 
 // Booking is one leg of a reservation as it is kept: what Commit returns and

@@ -208,6 +208,7 @@ func (p *part) grant() Grant {
 		Wire: s.Wire, Inside: s.Inside, Excess: s.Excess, ExcessClass: s.ExcessClass,
 		Delay: s.Delay, Jitter: s.Jitter, Loss: s.Loss,
 	}
+	g.Displaces = p.preyIDs()
 	if end := p.end(); end != forever {
 		g.Until = time.Unix(end, 0).UTC()
 	}

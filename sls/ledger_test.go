@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -139,13 +140,13 @@ func TestBothLegs(t *testing.T) {
 	out.Leg, out.Customer, out.Provider = Outbound, 2, 3
 	in.Peak, in.Burst, in.Priority = 13_000_000, 3000, 5
 	in.Rate, in.MinRate, out.MinRate = 4_000_000, 1, 1
-	if g, err := l.Hold(epoch, in); err != nil || g != (Grant{
+	if g, err := l.Hold(epoch, in); err != nil || !reflect.DeepEqual(g, Grant{
 		SLS: "a", Rate: 4_000_000, Peak: 12_000_000, Wire: CS5, Inside: 44, Excess: Remark, ExcessClass: AF13,
 		Delay: 20 * time.Millisecond, Jitter: time.Millisecond, Loss: 0.01,
 	}) {
 		t.Errorf("%+v, %v", g, err)
 	}
-	if g, err := l.Hold(epoch, out); err != nil || g != (Grant{SLS: "b", Rate: 1_000_000, Wire: EF, Inside: EF}) {
+	if g, err := l.Hold(epoch, out); err != nil || !reflect.DeepEqual(g, Grant{SLS: "b", Rate: 1_000_000, Wire: EF, Inside: EF}) {
 		t.Errorf("%+v, %v", g, err)
 	}
 	if _, err := l.Commit(epoch, in.ID, 1, 2_000_000); !errors.Is(err, ErrRequest) || l.Stats().Committed != 0 {

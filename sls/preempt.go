@@ -204,28 +204,28 @@ func (l *Ledger) settlePrey(hunter, was, now *part) {
 	}
 }
 
-// displace ends what a hold that is being committed needs to be gone, and lets
-// the others go. The hold has its final rate and is not charged.
+// displace ends the prey of a hold that is being committed: all of them, also
+// where less is committed than was held, for the network inside has counted on
+// them, too. The hold is not charged.
 func (l *Ledger) displace(p *part) {
-	prey := p.chase.prey
-	for i := len(prey) - 1; i >= 0; i-- {
-		rest := slices.Delete(slices.Clone(prey), i, i+1)
-		l.segments(p.times(), forever, p.offer, p.owner.committed[p.leg])
-		l.cover(rest)
-		p.offer.total.Advance(l.now)
-		if l.shortOf(p.offer, p.rate) == nil {
-			prey = rest
-		}
-	}
-	ids := make([]ID, 0, len(prey))
-	for _, v := range prey {
-		ids = append(ids, v.owner.id)
-	}
+	ids := p.preyIDs()
 	p.spare()
 	for _, id := range ids {
 		l.Release(id)
 	}
 	l.displaced = append(l.displaced, ids...)
+}
+
+// preyIDs are the reservations that a hold's Commit would end.
+func (p *part) preyIDs() []ID {
+	if !p.hunts() {
+		return nil
+	}
+	ids := make([]ID, 0, len(p.chase.prey))
+	for _, v := range p.chase.prey {
+		ids = append(ids, v.owner.id)
+	}
+	return ids
 }
 
 // Displaced returns the reservations that the last Commit has ended, on both of

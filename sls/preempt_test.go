@@ -158,20 +158,24 @@ func TestPreyGoesEarly(t *testing.T) {
 	}
 }
 
-// A commit that is shrunk to less than was held ends no more than it needs.
-// interdomain-qosm §2: "At commit every hold shrinks to QoS Reserved"
+// "At commit every hold shrinks to QoS Reserved" (interdomain-qosm §2): what it
+// counted on goes all the same, for the network inside has counted on it, too.
 func TestPreemptorShrinks(t *testing.T) {
 	l := ledgerOf(t, preemptText)
 	stands(t, l, preempting(1, 5, 0, 1), preempting(2, 5, 0, 2))
 	hunter := preempting(9, 8, 7, 7)
-	if _, err := l.Hold(epoch, hunter); err != nil {
-		t.Fatal(err)
+	g, err := l.Hold(epoch, hunter)
+	if err != nil || len(g.Displaces) != 2 {
+		t.Fatalf("%+v, %v", g, err)
 	}
 	if _, err := l.Commit(epoch, hunter.ID, 1, 4_000_000); err != nil {
 		t.Fatal(err)
 	}
-	if got := left(l); !slices.Equal(got, []byte{2, 9}) {
-		t.Errorf("left %v", got)
+	if got := left(l); !slices.Equal(got, []byte{9}) || !slices.Equal(l.Displaced(), g.Displaces) {
+		t.Errorf("left %v, displaced %v", got, l.Displaced())
+	}
+	if u := usage(t, l, epoch); u.Committed != 4_000_000 || u.Held != 0 {
+		t.Errorf("%+v", u)
 	}
 }
 
