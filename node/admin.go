@@ -43,6 +43,10 @@ type Backend interface {
 	// SLSUsage is of one SLS, or, where id is empty, of all.
 	SLSUsage(ctx context.Context, id string, at time.Time) ([]*api.SLSUsage, error)
 	DeleteSLS(ctx context.Context, id string) error
+	// PlanSLS says what ApplySLS would do, and what it would break.
+	PlanSLS(ctx context.Context, r *api.ApplyRequest) (*api.ApplyResponse, error)
+	SLSHistory(ctx context.Context, id string) (*api.SLSHistoryResponse, error)
+	RollbackSLS(ctx context.Context, r *api.RollbackRequest, by string) (*api.ApplyResponse, error)
 	MatchSLS(ctx context.Context, r *api.MatchRequest) (*api.MatchResponse, error)
 	SLSCalendar(ctx context.Context, r *api.CalendarRequest) (*api.CalendarResponse, error)
 

@@ -215,6 +215,27 @@ func (s slsService) Delete(ctx context.Context, r *api.DeleteSLSRequest) (*api.D
 	return &api.DeleteSLSResponse{}, nil
 }
 
+func (s slsService) Plan(ctx context.Context, r *api.ApplyRequest) (*api.ApplyResponse, error) {
+	if len(r.GetYaml()) == 0 {
+		return nil, fmt.Errorf("%w: %s is empty, expected one or more SLSs in YAML", ErrInvalid, r.GetName())
+	}
+	return s.backend.PlanSLS(ctx, r)
+}
+
+func (s slsService) History(ctx context.Context, r *api.SLSHistoryRequest) (*api.SLSHistoryResponse, error) {
+	if r.GetId() == "" {
+		return nil, fmt.Errorf("%w: no SLS id", ErrInvalid)
+	}
+	return s.backend.SLSHistory(ctx, r.GetId())
+}
+
+func (s slsService) Rollback(ctx context.Context, r *api.RollbackRequest) (*api.ApplyResponse, error) {
+	if r.GetId() == "" {
+		return nil, fmt.Errorf("%w: no SLS id", ErrInvalid)
+	}
+	return s.backend.RollbackSLS(ctx, r, callerName(ctx))
+}
+
 func (s slsService) Match(ctx context.Context, r *api.MatchRequest) (*api.MatchResponse, error) {
 	return s.backend.MatchSLS(ctx, r)
 }

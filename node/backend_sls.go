@@ -17,19 +17,17 @@ import (
 // ApplySLS changes all of the documents' SLSs or none: first in the ledger,
 // which refuses what would break a commitment, then durably.
 func (n *Node) ApplySLS(ctx context.Context, r *api.ApplyRequest, by string) (*api.ApplyResponse, error) {
-	docs, err := sls.Parse(r.Name, r.Yaml)
+	docs, err := n.parseSLSs(r)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+		return nil, err
 	}
-	for i := range docs {
-		if docs[i].Customer != n.cfg.AS && docs[i].Provider != n.cfg.AS {
-			return nil, fmt.Errorf("%w: SLS %s is between AS%d and AS%d, this is AS%d", ErrInvalid, docs[i].ID, docs[i].Customer, docs[i].Provider, n.cfg.AS)
-		}
+	if r.DryRun && r.Preempt {
+		return nil, fmt.Errorf("%w: a dry run cannot preempt; a plan says whom it would end", ErrInvalid)
 	}
 	n.slsMu.Lock()
 	defer n.slsMu.Unlock()
 	a := &application{node: n, now: time.Now(), by: by}
-	if err := a.inLedger(docs); err != nil {
+	if err := a.inLedger(docs, r.Preempt); err != nil {
 		a.undo()
 		return nil, err
 	}
@@ -41,6 +39,7 @@ func (n *Node) ApplySLS(ctx context.Context, r *api.ApplyRequest, by string) (*a
 		a.undo()
 		return nil, fmt.Errorf("SLSs not applied, the store: %w", err)
 	}
+	a.endVictims()
 	return &api.ApplyResponse{Applied: a.applied}, nil
 }
 
@@ -53,31 +52,17 @@ type application struct {
 	before  []sls.SLS // what the changed ones were
 	after   []sls.SLS // what is changed or new, as the ledger has it
 	created []string
-	stored  bool // the store was asked
+	victims []sls.ID      // that make room
+	ended   []sls.Booking // what they had committed
+	stored  bool          // the store was asked
 }
 
-func (a *application) inLedger(docs []sls.SLS) (err error) {
+func (a *application) inLedger(docs []sls.SLS, preempt bool) (err error) {
 	a.node.ledger.with(func(l *sls.Ledger) {
 		for i := range docs {
-			old, existed := l.Get(docs[i].ID)
-			var put sls.SLS
-			if put, err = l.Put(a.now, docs[i], a.by); err != nil {
-				err = conflict(err)
+			if err = a.put(l, docs[i], preempt); err != nil {
 				return
 			}
-			if existed && put.Version == old.Version { // it says nothing new
-				a.applied = append(a.applied, &api.AppliedSLS{Id: old.ID, Action: api.AppliedSLS_UNCHANGED, Version: old.Version})
-				continue
-			}
-			action := api.AppliedSLS_CREATED
-			if existed {
-				action = api.AppliedSLS_CHANGED
-				a.before = append(a.before, old)
-			} else {
-				a.created = append(a.created, put.ID)
-			}
-			a.after = append(a.after, put)
-			a.applied = append(a.applied, &api.AppliedSLS{Id: put.ID, Action: action, Version: put.Version})
 		}
 	})
 	return err
@@ -85,12 +70,15 @@ func (a *application) inLedger(docs []sls.SLS) (err error) {
 
 func (a *application) store(ctx context.Context) error {
 	a.stored = true
-	results := make(chan error, len(a.after))
+	results := make(chan error, len(a.victims)+len(a.after))
+	for _, id := range a.victims { // first: no crash finds the new terms and them
+		a.node.store.Delete(id, func(err error) { results <- err })
+	}
 	for i := range a.after {
 		a.node.store.PutSLS(a.after[i], func(err error) { results <- err })
 	}
 	var errs []error
-	for range a.after {
+	for range cap(results) {
 		select {
 		case err := <-results:
 			errs = append(errs, err)
@@ -114,6 +102,9 @@ func (a *application) undo() {
 				a.node.log.Error("an SLS cannot be put back", "sls", a.before[i].ID, "err", err)
 			}
 		}
+		if err := l.Restore(a.now, a.ended); err != nil {
+			a.node.log.Error("a reservation cannot be put back", "err", err)
+		}
 	})
 	if !a.stored {
 		return
@@ -124,6 +115,7 @@ func (a *application) undo() {
 	for i := range a.before {
 		a.node.store.PutSLS(a.before[i], nil)
 	}
+	a.endVictims() // their records may be gone
 }
 
 // conflict says that reservations are in the way, in the API's terms.

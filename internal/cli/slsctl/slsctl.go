@@ -54,6 +54,8 @@ What stands already and is the same stays as it is.
 				Flags: []urfave.Flag{
 					&urfave.StringSliceFlag{Name: "file", Aliases: []string{"f"}, Usage: "YAML `FILE` with one or more documents, - for standard input; may be repeated"},
 					&urfave.BoolFlag{Name: "dry-run", DisableDefaultText: true, Usage: "only say what would be done"},
+					&urfave.BoolFlag{Name: "preempt", DisableDefaultText: true, Usage: "end reservations that a change leaves no room for, instead of refusing it"},
+					whyFlag(),
 				},
 				Action: apply,
 			},
@@ -93,6 +95,9 @@ held (asked for, not yet answered).
 				Action:       remove,
 				BashComplete: id,
 			},
+			planCommand(),
+			historyCommand(id),
+			rollbackCommand(id),
 			matchCommand(),
 			calendarCommand(id),
 			schemaCommand(),
@@ -162,7 +167,7 @@ func apply(c *urfave.Context) error {
 		if err != nil {
 			return err
 		}
-		answer, err := client.Apply(c.Context, &api.ApplyRequest{Yaml: text, Name: name, DryRun: c.Bool("dry-run")})
+		answer, err := client.Apply(c.Context, &api.ApplyRequest{Yaml: text, Name: name, DryRun: c.Bool("dry-run"), Preempt: c.Bool("preempt"), Why: c.String("why")})
 		if err != nil {
 			return conn.Explain(err)
 		}
@@ -172,7 +177,7 @@ func apply(c *urfave.Context) error {
 				if c.Bool("dry-run") {
 					note = " (dry run)"
 				}
-				if _, err := fmt.Fprintf(c.App.Writer, "%s %s, version %d%s\n", a.GetId(), cli.Enum(a.GetAction()), a.GetVersion(), note); err != nil {
+				if err := printApplied(c.App.Writer, a, note, "ended"); err != nil {
 					return err
 				}
 			}

@@ -27,6 +27,7 @@ type fake struct {
 	deleted []string
 	at      []time.Time // of usage
 	matched []*api.MatchRequest
+	rolled  []*api.RollbackRequest
 	asked   []*api.CalendarRequest
 }
 
@@ -95,6 +96,55 @@ func (f *fake) DeleteSLS(_ context.Context, id string) error {
 	return nil
 }
 
+func (f *fake) PlanSLS(_ context.Context, r *api.ApplyRequest) (*api.ApplyResponse, error) {
+	a := &api.AppliedSLS{Id: "gold", Action: api.AppliedSLS_CHANGED, Version: 4, Diff: []*api.SLSEdit{
+		{Path: "classes[EF].cir", Before: "40M", After: "24M"}, {Path: "valid.to", After: "2028-01-01T00:00:00Z"},
+	}}
+	if r.GetName() == "standard input" {
+		a.Breaks = []*api.SLSBreak{{
+			SessionId: "03000000000000000000000000000000", Class: "EF", Rate: 16e6, From: timestamppb.New(newYear),
+			Why: "gold: of 3000000 octets/s of EF, not all that is sold fits from 2027-01-01T00:00:00Z",
+		}}
+	}
+	return &api.ApplyResponse{Applied: []*api.AppliedSLS{a, {Id: "new", Action: api.AppliedSLS_CREATED, Version: 1}}}, nil
+}
+
+func (f *fake) SLSHistory(_ context.Context, id string) (*api.SLSHistoryResponse, error) {
+	return &api.SLSHistoryResponse{Changes: []*api.SLSChange{
+		{Version: 2, At: timestamppb.New(newYear), By: "uid 7", Why: "less is used", Diff: []*api.SLSEdit{{Path: "classes[EF].cir", Before: "40M", After: "24M"}}},
+		{Version: 1, At: timestamppb.New(newYear.Add(-time.Hour)), By: "uid 0"},
+	}}, nil
+}
+
+func (f *fake) RollbackSLS(_ context.Context, r *api.RollbackRequest, _ string) (*api.ApplyResponse, error) {
+	f.rolled = append(f.rolled, r)
+	return &api.ApplyResponse{Applied: []*api.AppliedSLS{{Id: r.GetId(), Action: api.AppliedSLS_CHANGED, Version: 3, Diff: []*api.SLSEdit{{Path: "classes[EF].cir", Before: "24M", After: "40M"}}}}}, nil
+}
+
+// A plan that breaks something is a failure, and says what.
+func TestPlanAndRollback(t *testing.T) {
+	f := &fake{}
+	socket := clitest.Serve(t, f)
+	got := clitest.Run(t, App(), gold, "plan", "-s", socket, "-f", "-")
+	if got.Status != cli.ExitFailed || got.Stderr != "" {
+		t.Errorf("%+v", got)
+	}
+	clitest.Golden(t, "plan-breaks.txt", got.Stdout)
+	if got := clitest.Run(t, App(), "", "rollback", "-s", socket, "gold", "--to", "1", "--preempt", "--why", "as agreed"); got.Status != cli.ExitOK {
+		t.Errorf("%+v", got)
+	}
+	want := &api.RollbackRequest{Id: "gold", Version: 1, Preempt: true, Why: "as agreed"}
+	if len(f.rolled) != 1 || !proto.Equal(f.rolled[0], want) {
+		t.Errorf("asked %v, want %v", f.rolled, want)
+	}
+	if got := clitest.Run(t, App(), gold, "apply", "-s", socket, "-f", "-", "--preempt", "--why", "x"); got.Status != cli.ExitOK {
+		t.Errorf("%+v", got)
+	}
+	if n := len(f.applied); n != 1 || !f.applied[0].GetPreempt() || f.applied[0].GetWhy() != "x" {
+		t.Errorf("applied %v", f.applied)
+	}
+}
+
 var newYear = time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func (f *fake) MatchSLS(_ context.Context, r *api.MatchRequest) (*api.MatchResponse, error) {
@@ -142,6 +192,9 @@ func TestOutput(t *testing.T) {
 		"delete.txt":      {"delete", "a", "b"},
 		"help.txt":        {"--help"},
 		"help-apply.txt":  {"apply", "--help"},
+		"history.txt":     {"history", "gold"},
+		"history.json":    {"history", "gold", "-o", "json"},
+		"rollback.txt":    {"rollback", "gold"},
 		"match.txt":       {"match", "--to", "10.3.0.1", "--class", "EF", "--rate", "20M"},
 		"match.json":      {"match", "--from", "10.1.0.0/24", "--to", "10.3.0.1", "--class", "EF", "--rate", "20M", "-o", "json"},
 		"calendar.txt":    {"calendar", "gold"},
@@ -208,9 +261,10 @@ func TestFailures(t *testing.T) {
 		"two ids":       {[]string{"show", "x", "y"}, 2, `slsctl show: "y" is one argument too many; see slsctl show --help`},
 		"time":          {[]string{"usage", "--at", "tomorrow"}, 2, `--at "tomorrow": expected a time in RFC 3339, e.g. 2027-01-01T20:00:00Z`},
 		"format":        {[]string{"list", "-o", "xml"}, 2, `--output "xml": expected table, json or yaml`},
-		"no command":    {nil, 2, "which command? One of apply, list, show, usage, delete, match, calendar, schema, completion; see slsctl --help"},
+		"no command":    {nil, 2, "which command? One of apply, list, show, usage, delete, plan, history, rollback, match, calendar, schema, completion; see slsctl --help"},
 		"wrong command": {[]string{"aply"}, 2, `slsctl has no command "aply": did you mean apply?`},
 		"wrong option":  {[]string{"list", "--al"}, 2, "there is no option -al; see slsctl list --help"},
+		"plan what":     {[]string{"plan"}, 2, "slsctl plan: which file? E.g. slsctl plan -f gold.yaml"},
 		"match what":    {[]string{"match", "--to", "10.3.0.1"}, 2, "slsctl match: where to, which class, which rate? E.g. slsctl match --to 10.3.0.10 --class EF --rate 20M"},
 		"rate":          {[]string{"match", "--to", "10.3.0.1", "--class", "EF", "--rate", "much"}, 2, `--rate "much" is not a rate: "much" is not a number; expected a whole or decimal number of bit/s with an optional k, M, G or T, e.g. 64k, 20M, 1.5G`},
 		"no time":       {[]string{"match", "--to", "10.3.0.1", "--class", "EF", "--rate", "1M", "--for", "-2h"}, 2, "--for -2h0m0s: expected more than 0, e.g. 2h"},
