@@ -58,8 +58,9 @@ type node struct {
 	mute      map[QuestionKind]bool             // never answered
 	down      bool
 	restarted bool
-	orLast    bool   // its verdicts' OrLast
-	capacity  uint32 // that it can offer to a QUERY; 0: any
+	orLast    bool            // its verdicts' OrLast
+	level     gistwire.NSLPID // of what it sends on; 0: as it came
+	capacity  uint32          // that it can offer to a QUERY; 0: any
 	lives     int
 	serves    gistwire.NSLPID // NSLPIDs up to this one; 0: all
 	freed     []BoundEnded
@@ -356,7 +357,7 @@ func (n *node) decide(q *Question) Verdict {
 			n.w.t.Fatal("Admit without a message")
 		}
 		v := Verdict{Accept: true, QSPEC: q.Message.QSPEC}
-		v.OrLast = n.orLast
+		v.OrLast, v.NSLPID = n.orLast, n.level
 		v.NextPeer, v.Next, v.Last = n.w.next(n.id, q.MRI)
 		if q.Move == MoveDownstream && v.NextPeer == q.Downstream && !v.Last {
 			return Verdict{Accept: true, Unchanged: true}

@@ -259,6 +259,7 @@ func (m *Machine) fallBack(s *session) bool {
 		old := s.up
 		m.note("fall-back", s.sid, f.side.peer, "the upstream peer was %d", old.peer)
 		s.up, s.upRSN, s.expireAt = f.side, f.rsn, f.until
+		s.nslpid = f.side.at(s.nslpid)
 		s.inSum, s.answer = 0, nil
 		m.forgetUp(s, old)
 		m.wantAll(s, f.side, f.rsn)

@@ -29,7 +29,7 @@ func (w *world) turn(from, to Peer) {
 func (w *world) suspect(at Peer, what gist.NotificationType, st gist.RoutingStatus, sii gist.SII) {
 	n := w.node(at)
 	for _, s := range w.sessionsOf(at) {
-		n.handle(Notification{gist.NetworkNotification{NSLPID: 1, SID: s.SID, MRI: s.Next, Type: what, Status: st, SII: sii}})
+		n.handle(Notification{gist.NetworkNotification{NSLPID: s.NextNSLPID, SID: s.SID, MRI: s.Next, Type: what, Status: st, SII: sii}})
 	}
 }
 
