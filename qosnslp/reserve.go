@@ -33,6 +33,7 @@ func (m *Machine) received(r *Received) {
 		m.malformed(r, msg, e)
 		return
 	}
+	m.monitor(r, msg)
 	if s := m.sessions[r.SID]; s != nil && !s.expects(r, msg) {
 		m.note("other-nslpid", r.SID, r.Peer, "NSLPID %d, the session has %d upstream", r.NSLPID, s.nslpid)
 		return
@@ -269,8 +270,12 @@ func (m *Machine) refreshed(s *session, r *Received, msg *wire.Message) {
 	}
 }
 
-// live starts the session's lifetime anew. RFC 5974 §5.3.4
+// live starts the session's lifetime anew. RFC 5974 §5.3.4. BREAK may have come since
+// the last one: "newly generated messages" have it, too (RFC 5974 §5.4.1).
 func (m *Machine) live(s *session, r *Received, msg *wire.Message) {
+	if msg.Flags&wire.Break != 0 {
+		s.breaks()
+	}
 	s.up.sii, s.up.stateless = sourceOf(r), r.Attr.Stateless
 	m.lives(s, periodOf(msg))
 }
