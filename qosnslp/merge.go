@@ -244,6 +244,13 @@ func (m *Machine) tornMeanwhile(s *session) {
 	}
 }
 
+// gotAll: what is here is what the upstream peer wants.
+func (m *Machine) gotAll(s *session) {
+	if s.move != nil {
+		s.move.wantsAll = false
+	}
+}
+
 // fallBack makes a former upstream peer that has not torn its branch the current one
 // again, where the current one has torn its branch or has been silent for the
 // lifetime; false: there is none. RFC 5974 §5.2.5.4

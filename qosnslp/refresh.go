@@ -34,9 +34,13 @@ func (m *Machine) sendRefresh(s *session) {
 	if s.txn != nil && s.txn.kind == syncing {
 		return // that refreshes too
 	}
-	if s.resync {
-		s.resync = false
+	switch {
+	case !s.resync:
+	case s.up.mri.Upstream:
 		m.sync(s)
+		return
+	default: // the path may have changed while this node was away
+		m.reroute(s, true)
 		return
 	}
 	m.beforeRefresh(s)
@@ -99,7 +103,7 @@ func (m *Machine) sync(s *session) {
 func (m *Machine) startSync(s *session) {
 	t := &txn{kind: syncing, made: true, quiet: true, rii: m.newRII(), hasRII: true, keep: s.keep,
 		rsn: s.takeRSNAfterGap(), up: s.up, upRSN: s.upRSN, down: s.down, qspec: s.qspec, also: s.also}
-	s.txn = t
+	s.txn, s.resync = t, false
 	m.stats.Syncs++
 	m.sendReserve(s, t)
 }
@@ -111,12 +115,12 @@ func (m *Machine) synced(s *session, t *txn, msg *wire.Message) {
 		m.lookedOn(s, t, msg)
 		return
 	}
-	old, oldRSN := s.down, s.rsn
+	old := s.branch()
 	s.rsn = t.rsn
 	s.down.sii = t.down.sii
 	if msg != nil && !msg.InfoSpec.IsError() {
 		t.resp = msg
-		m.left(s, old, oldRSN, t)
+		m.left(s, old, t)
 	}
 	if msg == nil {
 		m.note("sync-unanswered", s.sid, s.down.peer, "RSN %d", t.rsn)

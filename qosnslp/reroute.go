@@ -43,12 +43,14 @@ const maxBranches = 3
 type branch struct {
 	side   side
 	rsn    uint32  // that the reservation has there
+	qspec  []byte  // likewise
 	keep   bool    // REPLACE was not set: it is refreshed as long as the session
 	tearAt instant // otherwise
 }
 
 // move is what few sessions have: that their path has changed.
 type move struct {
+	wantsAll   bool // the upstream peer is to send all of it: what is here may be another\'s
 	branches   []branch
 	formers    []former
 	moved      instant // the last time
@@ -206,7 +208,7 @@ func (m *Machine) rerouteVerdict(s *session, t *txn, v *Verdict) {
 // rerouted: the reservation stands on the new path.
 func (m *Machine) rerouted(s *session, t *txn, v *Verdict) {
 	m.stats.Rerouted++
-	old, oldRSN := s.down, s.rsn
+	old := s.branch()
 	m.unbind(s)
 	s.down, s.last, s.rsn, s.also = t.down, t.last, t.rsn, t.also
 	m.bind(s)
@@ -217,18 +219,22 @@ func (m *Machine) rerouted(s *session, t *txn, v *Verdict) {
 			s.qspec = slices.Clone(v.QSPEC)
 		}
 	}
-	s.badSince, s.refreshBad, s.alone = 0, false, 0
+	s.badSince, s.refreshBad, s.alone, s.resync = 0, false, 0, false
 	m.unpin(s)
-	m.left(s, old, oldRSN, t)
+	m.left(s, old, t)
 	m.nextRefresh(s)
 	m.done(s)
 }
+
+// branch is the way that the session goes now.
+func (s *session) branch() branch { return branch{side: s.down, rsn: s.rsn, qspec: s.qspec} }
 
 // left is what becomes of the way that a session went before, now that t has made
 // it stand on another. "If the RESPONSE […] contains the code 'Refresh successful'
 // […] the path is unchanged": that is said of the same way only, for a path that
 // falls back to a former one finds the reservation there, too. RFC 5974 §5.2.5.2
-func (m *Machine) left(s *session, old side, rsn uint32, t *txn) {
+func (m *Machine) left(s *session, b branch, t *txn) {
+	old := b.side
 	if s.down.mri == old.mri && s.down.peer == old.peer && !s.last {
 		if i := t.resp; i == nil || old.sii == 0 || s.down.sii == old.sii ||
 			i.InfoSpec.Class == wire.ClassSuccess && i.InfoSpec.Code == wire.RefreshSuccessful {
@@ -242,8 +248,11 @@ func (m *Machine) left(s *session, old side, rsn uint32, t *txn) {
 	v.branches = slices.DeleteFunc(v.branches, func(b branch) bool {
 		return b.side.leads(s.down) || b.side.leads(old)
 	})
-	b := branch{side: old, rsn: rsn, keep: t.keep}
+	b.keep = t.keep
 	switch {
+	case t.keep && old.sii == 0 && old.mri == s.down.mri:
+		m.tearBranch(s, b, t.rsn-1) // it cannot be reached any more
+		return
 	case t.keep:
 	case flapping:
 		// The path may fall back (RFC 5974 §5.2.5.4): what stands there is not
@@ -293,13 +302,13 @@ func (v *move) single() bool {
 // RFC 5974 §5.2.5.2
 func (m *Machine) tearBranch(s *session, b branch, rsn uint32) {
 	elsewhere := b.side.mri != s.down.mri || s.last
-	switch {
-	case b.side.sii != 0:
-	case elsewhere:
-		// Its handle is not known since a restart; but the MRI is the old path's
-		// own, and leads there and nowhere else.
-	default:
-		m.note("branch-left", s.sid, b.side.peer, "no SII handle: what is reserved there is left to expire")
+	if b.side.sii == 0 {
+		// Nothing was heard of it since our restart: to its GIST we are somebody
+		// else, whose TEAR "MUST be ignored" (RFC 5974 §5.4.1).
+		m.note("branch-left", s.sid, b.side.peer, "no SII handle since a restart: what is reserved there is left to expire")
+		if elsewhere {
+			m.do(Forget{gist.SetStateLifetime{NSLPID: b.side.at(s.nslpid), SID: s.sid, MRI: b.side.mri}})
+		}
 		return
 	}
 	v := s.moving()
@@ -318,7 +327,7 @@ func (m *Machine) tearNotSent(s *session, err error) {
 	v := s.move
 	v.tearing = 0
 	to := v.torn
-	if to.sii == 0 || to.mri == s.down.mri && !s.last {
+	if to.mri == s.down.mri && !s.last {
 		m.note("branch-left", s.sid, to.peer, "%v: what is reserved there is left to expire", err)
 		return
 	}
@@ -370,6 +379,33 @@ func (m *Machine) refreshBranches(s *session) {
 			m.send(m.encode(&msg), s.nslpid, s.sid, b.side, 0)
 		}
 	}
+}
+
+// branchAnswered handles a RESPONSE about a branch that is kept, and says whether it
+// was one: its peer wants all of it, or has it no longer.
+func (m *Machine) branchAnswered(s *session, r *Received, msg *wire.Message) bool {
+	if s.move == nil {
+		return false
+	}
+	i := slices.IndexFunc(s.move.branches, func(b branch) bool {
+		return b.keep && b.rsn == msg.RSN.Number && b.side.peer == r.Peer && b.side.mri.Reverse() == r.MRI
+	})
+	if i < 0 {
+		return false
+	}
+	b := &s.move.branches[i]
+	switch info := &msg.InfoSpec; {
+	case info.Class == wire.ClassTransientFailure && info.Code == wire.FullQSPECRequired:
+		b.rsn = s.takeRSN()
+		full := m.reserveMessage(b.rsn, s.also)
+		full.HasRefreshPeriod, full.RefreshPeriod = true, m.ownPeriod()
+		full.QSPEC = b.qspec
+		m.send(m.encode(&full), s.nslpid, s.sid, b.side, 0)
+	case lost(info):
+		m.note("branch-lost", s.sid, r.Peer, "%v", *info)
+		s.move.branches = slices.Delete(s.move.branches, i, i+1)
+	}
+	return true
 }
 
 // rerouteRefused: the new path does not have it, so the old one stays as long as
@@ -495,9 +531,13 @@ func (m *Machine) rerouteAsked(sid gistwire.SID) {
 	m.reroute(s, false)
 }
 
+// wanted says whether a refresh without a QSPEC is not enough.
+func (v *move) wanted() bool { return v != nil && v.wantsAll }
+
 // wantAll has an upstream peer send all of the session: "Full QSPEC required".
 // RFC 5974 §5.4.1
 func (m *Machine) wantAll(s *session, to side, rsn wire.RSN) {
+	s.moving().wantsAll = true
 	m.stats.FullQSPEC++
 	m.respond(s.nslpid, s.sid, reply{to: to, rsn: rsn, hasRSN: true, info: m.own(wire.ClassTransientFailure, wire.FullQSPECRequired),
 		flags: s.flags(), bound: s.also.bindings()})

@@ -100,6 +100,11 @@ func (m *Machine) reserve(r *Received, msg *wire.Message) {
 				m.changed(s, r, msg)
 				break
 			}
+			if msg.QSPEC == nil && s.move.wanted() {
+				m.live(s, r, msg)
+				m.changed(s, r, msg)
+				break
+			}
 			m.refreshed(s, r, msg)
 		case wire.Newer:
 			m.changed(s, r, msg)
@@ -388,6 +393,7 @@ func (m *Machine) unchanged(s *session, r *Received, msg *wire.Message) bool {
 		return false
 	}
 	s.upRSN = msg.RSN
+	m.gotAll(s)
 	m.live(s, r, msg)
 	if msg.HasRII {
 		m.respondOK(s, msg, wire.RefreshSuccessful)

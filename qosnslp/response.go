@@ -106,6 +106,7 @@ func (m *Machine) responseByRSN(s *session, r *Received, msg *wire.Message) {
 	case s.hasDown() && s.rsn == n && s.down.from(r.Peer):
 		s.ack = nil // it lives
 		m.aboutRefresh(s, r, msg)
+	case m.branchAnswered(s, r, msg):
 	default:
 		// "If there is no match for RSN, the message SHOULD be silently
 		// dropped." RFC 5974 §5.4.3

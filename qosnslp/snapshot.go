@@ -31,6 +31,7 @@ const (
 	snapLevel
 	snapStateless
 	snapTail
+	snapKeep
 )
 
 // ErrSnapshot is wrapped by every error about a snapshot.
@@ -43,6 +44,7 @@ func (m *Machine) snapshot(s *session, t *txn) []byte {
 	after.nslpid = t.up.at(s.nslpid)
 	after.up, after.upRSN, after.upPeriod, after.inSum = t.up, t.upRSN, t.upPeriod, t.inSum
 	after.down, after.last, after.rsn, after.qspec, after.also = t.down, t.last, t.rsn, t.qspec, t.also
+	after.keep = t.keep
 	m.buf = appendSnapshot(m.buf[:0], &after)
 	return slices.Clone(m.buf)
 }
@@ -75,6 +77,7 @@ func appendSnapshot(b []byte, s *session) []byte {
 	set(s.last, snapLast)
 	set(s.fullRefresh, snapFullRefresh)
 	set(s.also != nil, snapAlso)
+	set(s.keep, snapKeep)
 	further := !s.last || s.tail
 	set(s.tail, snapTail)
 	set(further && s.down.stateless, snapStateless)
@@ -128,11 +131,11 @@ func parseSnapshot(b []byte) (*session, error) {
 		return nil, fmt.Errorf("%w: version %d, want %d", ErrSnapshot, v, snapshotVersion)
 	}
 	flags := r.U8()
-	if flags >= snapTail<<1 || flags&snapTail != 0 && flags&snapLast == 0 {
+	if flags&snapTail != 0 && flags&snapLast == 0 {
 		return nil, fmt.Errorf("%w: unknown flags 0x%02x", ErrSnapshot, flags)
 	}
 	s := &session{state: installed, initiator: flags&snapInitiator != 0, last: flags&snapLast != 0,
-		tail: flags&snapTail != 0, fullRefresh: flags&snapFullRefresh != 0}
+		tail: flags&snapTail != 0, keep: flags&snapKeep != 0, fullRefresh: flags&snapFullRefresh != 0}
 	further := !s.last || s.tail
 	copy(s.sid[:], r.Bytes(16))
 	s.nslpid = gistwire.NSLPID(r.U16())

@@ -254,7 +254,7 @@ func (m *Machine) summary(r *Received, msg *wire.Message) {
 			unknown = append(unknown, sid)
 		case s.state == closing:
 			// "the QNE MUST silently drop". RFC 5974 §5.4.1
-		case s.state != installed, s.upRSN != wire.RSN{Number: rsn, Epoch: msg.RSNs.Epoch}:
+		case s.state != installed, s.move.wanted(), s.upRSN != wire.RSN{Number: rsn, Epoch: msg.RSNs.Epoch}:
 			other, rsns = append(other, sid), append(rsns, rsn)
 		default:
 			m.stats.Refreshed++

@@ -138,7 +138,8 @@ func (m *Machine) committed(s *session, t *txn, v *Verdict) {
 		return
 	}
 	m.settled(t, true)
-	old, oldRSN, hadDown, moved := s.down, s.rsn, s.hasDown(), false
+	m.gotAll(s)
+	old, hadDown, moved := s.branch(), s.hasDown(), false
 	if s.state == installed {
 		moved = s.up.peer != t.up.peer || s.up.mri != t.up.mri
 		m.arrived(s, t)
@@ -155,7 +156,7 @@ func (m *Machine) committed(s *session, t *txn, v *Verdict) {
 	m.bind(s)
 	m.unpin(s)
 	if hadDown {
-		m.left(s, old, oldRSN, t)
+		m.left(s, old, t)
 	}
 	if !t.keep {
 		m.dropKept(s)
