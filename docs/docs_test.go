@@ -7,6 +7,7 @@
 //	yaml qned, yaml bngfe, yaml sls    a file that the program takes
 //	console help                       "$ tool … --help" and what it prints
 //	console                            a session: the commands have to exist
+//	console lab                        the same, run by the test of labs/01-three-networks
 //	console run                        a session that is run, and its answers compared
 //	go file=NAME                       a part of that file in this folder
 //	sh, text                           not checked
@@ -108,6 +109,7 @@ func TestBlocks(t *testing.T) {
 		"yaml sls":     slsFile,
 		"console":      session,
 		"console help": help,
+		"console lab":  session, // the lab's own test runs them
 		"console run":  func(t *testing.T, b block) { runSession(t, b, room.of(t, b.page)) },
 		"sh":           func(*testing.T, block) {},
 		"text":         func(*testing.T, block) {},

@@ -377,7 +377,7 @@ func (a *attempt) agreed(g *sls.Grant) {
 // already: what accumulates does not get better on the way.
 func (m *Machine) holdDriver(now time.Time, s *session, a *attempt) {
 	if q, err := m.offer(a); err != nil {
-		m.refuse(now, s, a, cannotMeet(&q, err))
+		m.refuse(now, s, a, a.ask.cannotMeet(&q, err))
 		return
 	}
 	a.step = holdingDriver
@@ -388,10 +388,9 @@ func (m *Machine) holdDriver(now time.Time, s *session, a *attempt) {
 
 // cannotMeet is the refusal of what QSPEC arithmetic has found short: q has the
 // flags (RFC 5975 §4.2.4).
-func cannotMeet(q *qspec.QSPEC, err error) *refusal {
+func (a *ask) cannotMeet(q *qspec.QSPEC, err error) *refusal {
 	no := qspecRefusal(err)
-	answer := q.RespondRefusal()
-	no.answer = answer.Append(nil)
+	no.answer = a.refusal(q)
 	return no
 }
 
@@ -405,6 +404,16 @@ func (t *Terms) intervals() []sls.Interval {
 		list[i] = sls.Interval{From: time.Unix(x.Start, 0), Until: time.Unix(x.End, 0)}
 	}
 	return list
+}
+
+// slowestRefresh is the longest refresh period of a booking (interdomain-qosm §6).
+const slowestRefresh = time.Hour
+
+func (t *Terms) slowRefresh() time.Duration {
+	if len(t.Times) == 0 {
+		return 0
+	}
+	return slowestRefresh
 }
 
 // End is when a booking is over; zero: it is none.
@@ -483,7 +492,7 @@ func (m *Machine) accept(now time.Time, s *session, a *attempt) {
 	q, err := m.offer(a)
 	if err != nil {
 		m.dropDriver(s.sid, a.version)
-		m.refuse(now, s, a, cannotMeet(&q, err))
+		m.refuse(now, s, a, a.ask.cannotMeet(&q, err))
 		return
 	}
 	v := qosnslp.Verdict{Ticket: a.close(now), Accept: true, Last: a.next() == 0}

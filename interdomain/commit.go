@@ -103,7 +103,7 @@ func (m *Machine) commitStep(now time.Time, s *session, a *attempt, who string, 
 	}
 	rec := m.record(a, nslpwire.VerdictCommitted, nil)
 	m.do(Answer{qosnslp.Verdict{
-		Ticket: ticket, Accept: true, QSPEC: a.reply.settled,
+		Ticket: ticket, Accept: true, QSPEC: a.reply.settled, SlowRefresh: a.terms.slowRefresh(),
 		ResponseQSPEC: a.reply.qspec, Extra: m.appendRecord(a.reply.extra, s.sid, a, rec),
 	}})
 }

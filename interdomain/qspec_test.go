@@ -291,3 +291,98 @@ func TestResponseThatChangesWhatItMayNot(t *testing.T) {
 		})
 	}
 }
+
+// A class without a rate leaves the first QNE nothing to put into QoS Available but the
+// border ids, and its own initiator is not told of them.
+func TestRelativeFromTheFirstQNE(t *testing.T) {
+	w := newWorld(t)
+	docs, err := sls.Parse("sls", []byte(strings.Replace(east, "{class: EF, cir: 40M, pir: 40M}", "{class: AF41, relative: true}", 1)))
+	if err == nil {
+		_, err = w.ledger.Put(w.now, docs[0], "test")
+	}
+	q, qerr := qspec.ParseText("class=AF41")
+	if err != nil || qerr != nil {
+		t.Fatal(err, qerr)
+	}
+	ask := func(kind qosnslp.QuestionKind, msg *nslpwire.Message) qosnslp.Verdict {
+		w.ticket++
+		w.do(Asked{qosnslp.Question{Ticket: w.ticket, Kind: kind, SID: sid1, RSN: 1, Upstream: qosnslp.Local,
+			MRI: wire.MRI{Method: wire.OffPath, Flow: flow("10.3.0.10")}, Message: msg, Snapshot: []byte("snapshot")}})
+		w.answer(nil)
+		return w.verdict()
+	}
+	v := ask(qosnslp.Admit, &nslpwire.Message{Type: nslpwire.Reserve, QSPEC: q.Append(nil)})
+	if !v.Accept {
+		t.Fatalf("refused %v; %+v", v.Info, w.notes)
+	}
+	out := parsed(t, v.QSPEC)
+	if err := out.Check(qspec.InReserve); err != nil || out.Available.Egress.Addr != addr("192.0.2.5") {
+		t.Errorf("%v: %v", out, err)
+	}
+	v = ask(qosnslp.Commit, response(t, v.QSPEC, 0))
+	if !v.Accept {
+		t.Fatalf("not committed %v; %+v", v.Info, w.notes)
+	}
+	answer := parsed(t, v.ResponseQSPEC)
+	if e, has := answer.Egress(); has {
+		t.Errorf("the initiator sees %v", e)
+	}
+}
+
+// A RESERVE against the flow is taken over the border that its QUERY left by, and with
+// the ids that were written into that, only.
+func TestReceiverInitiatedIDs(t *testing.T) {
+	initiator, err := qspec.ParseText("initiator type=0 proc=1/0 desired{tmod=20M/64k class=EF}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		change func(*qspec.QSPEC)
+		mri    func(*wire.MRI)
+		ok     bool
+	}{
+		"as the QUERY left": {ok: true},
+		"another egress":    {change: func(q *qspec.QSPEC) { q.SetEgress(qspec.BorderID{AS: 65002, Addr: addr("192.0.2.2")}) }},
+		"another AS":        {change: func(q *qspec.QSPEC) { q.SetIngress(qspec.BorderID{AS: 65009, Addr: addr("192.0.2.6")}) }},
+		"another border":    {mri: func(m *wire.MRI) { m.Egress, m.Ingress = addr("192.0.2.2"), addr("192.0.2.1") }},
+		"sequence 0":        {change: func(q *qspec.QSPEC) { q.Sequence, q.Combination = qspec.SenderInitiated, 2 }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			l, err := qspec.Encapsulate(&initiator, qspec.InReserve)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.SetEgress(qspec.BorderID{AS: 65002, Addr: addr("192.0.2.5")})
+			l.SetIngress(qspec.BorderID{AS: 65003, Addr: addr("192.0.2.6")})
+			if c.change != nil {
+				c.change(&l)
+			}
+			mri := wire.MRI{Method: wire.OffPath, Flow: flow("10.3.0.10"), Upstream: true, Egress: addr("192.0.2.5"), Ingress: addr("192.0.2.6")}
+			if c.mri != nil {
+				c.mri(&mri)
+			}
+			w.ticket++
+			w.do(Asked{qosnslp.Question{Ticket: w.ticket, Kind: qosnslp.Admit, SID: sid1, RSN: 1, Upstream: 65003, Downstream: 65001, MRI: mri,
+				DownstreamMRI: wire.MRI{Method: wire.OffPath, Flow: mri.Flow, Upstream: true, Egress: addr("192.0.2.1"), Ingress: addr("192.0.2.2")},
+				Message:       &nslpwire.Message{Type: nslpwire.Reserve, QSPEC: l.Append(nil)}}})
+			w.answer(nil)
+			v := w.verdict()
+			if v.Accept != c.ok {
+				t.Fatalf("accepted %t, %v; %+v", v.Accept, v.Info, w.notes)
+			}
+			if !c.ok {
+				w.nothing()
+				return
+			}
+			// On over the border that the QUERY came in by, with that one's ids.
+			out := parsed(t, v.QSPEC)
+			e, _ := out.Egress()
+			i, _ := out.Ingress()
+			if (e != qspec.BorderID{AS: 65001, Addr: addr("192.0.2.1")}) || (i != qspec.BorderID{AS: 65002, Addr: addr("192.0.2.2")}) {
+				t.Errorf("Egress ID %v, Ingress ID %v", e, i)
+			}
+			w.sold(0, 20e6)
+		})
+	}
+}

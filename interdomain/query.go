@@ -139,7 +139,7 @@ func (i *inquiry) lower(times []sls.Interval) {
 
 func (m *Machine) inspectDriver(now time.Time, i *inquiry) {
 	if q, err := m.offer(&i.attempt); err != nil {
-		m.declined(now, i, cannotMeet(&q, err))
+		m.declined(now, i, i.ask.cannotMeet(&q, err))
 		return
 	}
 	i.step = holdingDriver
@@ -181,7 +181,7 @@ func (m *Machine) driverTold(now time.Time, e DriverTold) {
 func (m *Machine) inspected(now time.Time, i *inquiry) {
 	q, err := m.offer(&i.attempt)
 	if err != nil {
-		m.declined(now, i, cannotMeet(&q, err))
+		m.declined(now, i, i.ask.cannotMeet(&q, err))
 		return
 	}
 	delete(m.inquiries, i.serial)
@@ -262,6 +262,6 @@ func (m *Machine) queryResponse(i *inquiry, msg *nslpwire.Message) []byte {
 		m.note("query-response", i.sid, err.Error())
 		return nil
 	}
-	q.RestoreBorders(&i.ask.local)
+	i.ask.restore(&q)
 	return q.Append(nil)
 }

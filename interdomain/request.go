@@ -23,6 +23,7 @@ type ask struct {
 	// local is the Local QSPEC: as received or, at the first QNE, made of
 	// the Initiator's (interdomain-qosm §2).
 	local    qspec.QSPEC
+	own      bool   // local is made here, and its border ids are to be told to nobody
 	snapshot []byte // of qosnslp, from the Commit question
 }
 
@@ -45,7 +46,7 @@ func (m *Machine) read(now time.Time, q *qosnslp.Question, in qspec.Message) (as
 		return a, no
 	}
 	if q.Upstream == qosnslp.Local {
-		if err = a.encapsulate(now); err != nil {
+		if err = a.encapsulate(now, m.cfg.AS); err != nil {
 			no := qspecRefusal(err)
 			answer := a.local.Refusal()
 			no.answer = answer.Append(nil)
@@ -54,8 +55,7 @@ func (m *Machine) read(now time.Time, q *qosnslp.Question, in qspec.Message) (as
 	}
 	no := a.check(q.Upstream != qosnslp.Local, q.MRI.Upstream)
 	if no != nil && no.answer == nil && a.local.Failed() {
-		answer := a.local.RespondRefusal()
-		no.answer = answer.Append(nil)
+		no.answer = a.refusal(&a.local)
 	}
 	return a, no
 }
@@ -64,7 +64,7 @@ func (m *Machine) read(now time.Time, q *qosnslp.Question, in qspec.Message) (as
 // around it, in which times from the request on are absolute.
 //
 // RFC 5975 §4.1
-func (a *ask) encapsulate(now time.Time) error {
+func (a *ask) encapsulate(now time.Time, as uint32) error {
 	if err := a.local.Check(a.in); err != nil {
 		return err
 	}
@@ -72,8 +72,30 @@ func (a *ask) encapsulate(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	a.local = local
+	a.local, a.own = local, true
+	// Where there is nothing to be negotiated they are all of QoS Available.
+	a.local.SetEgress(qspec.BorderID{AS: as})
+	a.local.SetIngress(qspec.BorderID{AS: as})
 	return a.local.ResolveTimes(now.Unix())
+}
+
+// restore gives the border ids the values that they had when they arrived.
+func (a *ask) restore(q *qspec.QSPEC) {
+	if a.own {
+		q.RestoreBorders(&qspec.QSPEC{})
+		return
+	}
+	q.RestoreBorders(&a.local)
+}
+
+// refusal is the RESPONSE's QSPEC for a refusal of q, nil where nothing is to be said.
+func (a *ask) refusal(q *qspec.QSPEC) []byte {
+	out := q.RespondRefusal()
+	a.restore(&out)
+	if out.Desired.Empty() && out.Available.Empty() && out.Minimum.Empty() {
+		return nil
+	}
+	return out.Append(make([]byte, 0, 256))
 }
 
 // check says whether this node can serve what the QSPEC asks for.
@@ -189,8 +211,7 @@ func (a *ask) times(now time.Time) ([]qspec.Interval, *refusal) {
 		p.SetFailed(qspec.SetOf(id))
 		no := failure(nslpwire.ClassTransientFailure, nslpwire.ReservationFailure)
 		no.why = fmt.Sprintf(format, args...)
-		answer := a.local.RespondRefusal()
-		no.answer = answer.Append(nil)
+		no.answer = a.refusal(&a.local)
 		return nil, no
 	}
 	ahead := qspec.Intersect(p.Absolute, []qspec.Interval{{Start: now.Unix(), End: math.MaxInt64}})
@@ -395,13 +416,14 @@ func (m *Machine) responseQSPEC(a *attempt, msg *nslpwire.Message) []byte {
 		if err != nil {
 			m.note("initiator-qspec", wire.SID{}, err.Error())
 		}
+		a.ask.restore(&q)
 		return q.Append(make([]byte, 0, 256))
 	}
 	q, err := qspec.Parse(msg.QSPEC)
 	if err != nil {
 		return nil
 	}
-	q.RestoreBorders(&a.ask.local)
+	a.ask.restore(&q)
 	return q.Append(make([]byte, 0, 256))
 }
 
@@ -437,8 +459,7 @@ func refusedQSPEC(a *attempt, no *refusal) []byte {
 		short |= qspec.SetOf(qspec.AbsoluteTimeID)
 	}
 	q.Refuse(no.largest, short)
-	q = q.RespondRefusal()
-	return q.Append(make([]byte, 0, 256))
+	return a.ask.refusal(&q)
 }
 
 func qspecRefusal(err error) *refusal {

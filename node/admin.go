@@ -31,7 +31,12 @@ type Backend interface {
 	// Reserve returns when the outcome is known or ctx ends. The request's
 	// timeout is already in ctx.
 	Reserve(ctx context.Context, r *api.ReserveRequest) (*api.Outcome, error)
+	Query(ctx context.Context, r *api.ReserveRequest) (*api.Outcome, error)
+	Modify(ctx context.Context, r *api.ModifyRequest) (*api.Outcome, error)
 	Release(ctx context.Context, sid wire.SID) (*api.Outcome, error)
+	// Watch calls tell with what happens to a reservation, until it is gone, ctx
+	// ends, or tell returns an error.
+	Watch(ctx context.Context, sid wire.SID, tell func(*api.WatchEvent) error) error
 	ListReservations(ctx context.Context, r *api.ListReservationsRequest) (*api.ListReservationsResponse, error)
 	GetReservation(ctx context.Context, sid wire.SID) (*api.Reservation, error)
 
@@ -101,11 +106,12 @@ type Admin struct {
 	servers   []*grpc.Server
 	listeners []net.Listener
 	serving   sync.WaitGroup
+	closing   chan struct{} // ends the streams
 }
 
 // NewAdmin prepares the admin API; Start listens.
 func NewAdmin(config AdminConfig, backend Backend, log *slog.Logger) *Admin {
-	a := &Admin{backend: backend, log: log, config: config}
+	a := &Admin{backend: backend, log: log, config: config, closing: make(chan struct{})}
 	a.Reconfigure(config)
 	return a
 }
@@ -168,7 +174,7 @@ func (a *Admin) newServer(c credentials.TransportCredentials) *grpc.Server {
 	s := grpc.NewServer(
 		grpc.Creds(c),
 		grpc.UnaryInterceptor(a.intercept),
-		grpc.StreamInterceptor(refuseStreams),
+		grpc.StreamInterceptor(a.interceptStream),
 		grpc.MaxConcurrentStreams(1024),
 		grpc.ConnectionTimeout(10*time.Second),
 		// Goroutines that stay keep their grown stacks from call to call.
@@ -198,6 +204,7 @@ func (a *Admin) Close(ctx context.Context) {
 		}
 	})
 	defer cut()
+	close(a.closing) // who watches would go on for good
 	for _, s := range a.servers {
 		s.GracefulStop()
 	}

@@ -23,6 +23,9 @@ import (
 var adminRoles = map[string]AdminRole{
 	api.ReservationService_Reserve_FullMethodName: RoleOperate,
 	api.ReservationService_Release_FullMethodName: RoleOperate,
+	api.ReservationService_Modify_FullMethodName:  RoleOperate,
+	api.ReservationService_Query_FullMethodName:   RoleRead,
+	api.ReservationService_Watch_FullMethodName:   RoleRead,
 	api.ReservationService_List_FullMethodName:    RoleRead,
 	api.ReservationService_Get_FullMethodName:     RoleRead,
 	api.SLSService_Apply_FullMethodName:           RoleOperate,
@@ -126,24 +129,13 @@ func callerName(ctx context.Context) string {
 // node.
 func (a *Admin) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
 	start := time.Now()
-	who := adminCaller{name: "unknown", grant: "admin.allow"}
-	if p, ok := peer.FromContext(ctx); ok {
-		who = a.access.Load().identify(p)
-	}
-	need, known := adminRoles[info.FullMethod]
-	if !known {
-		need = RoleOperate
-	}
-	method := strings.TrimPrefix(info.FullMethod, "/interqos.v1.")
-	if who.role < need {
-		a.log.Warn("admin call refused", "who", who.name, "method", method, "role", who.role.String(), "needs", need.String())
-		return nil, status.Errorf(codes.PermissionDenied, "%s needs the role %s, and %s has %s: whoever runs qned can give it in its configuration under %s",
-			method, need, who.name, who.role, who.grant)
+	who, need, method, err := a.authorize(ctx, info.FullMethod)
+	if err != nil {
+		return nil, err
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			a.log.Error("admin call panicked", "method", method, "panic", p, "stack", string(debug.Stack()))
-			resp, err = nil, status.Errorf(codes.Internal, "%s: an error in qned itself, see its log", method)
+			resp, err = nil, a.recovered(p, method)
 		}
 		err = toStatus(err)
 		if need == RoleOperate && a.log.Enabled(ctx, slog.LevelInfo) {
@@ -153,10 +145,65 @@ func (a *Admin) intercept(ctx context.Context, req any, info *grpc.UnaryServerIn
 	return handler(context.WithValue(ctx, callerKey{}, who), req)
 }
 
-// refuseStreams refuses streaming calls: this API has none.
-func refuseStreams(any, grpc.ServerStream, *grpc.StreamServerInfo, grpc.StreamHandler) error {
-	return status.Error(codes.Unimplemented, "this API has no streams")
+// authorize says who calls a method, and an error where he may not.
+func (a *Admin) authorize(ctx context.Context, fullMethod string) (who adminCaller, need AdminRole, method string, err error) {
+	who = adminCaller{name: "unknown", grant: "admin.allow"}
+	if p, ok := peer.FromContext(ctx); ok {
+		who = a.access.Load().identify(p)
+	}
+	need, known := adminRoles[fullMethod]
+	if !known {
+		need = RoleOperate
+	}
+	method = strings.TrimPrefix(fullMethod, "/interqos.v1.")
+	if who.role < need {
+		a.log.Warn("admin call refused", "who", who.name, "method", method, "role", who.role.String(), "needs", need.String())
+		err = status.Errorf(codes.PermissionDenied, "%s needs the role %s, and %s has %s: whoever runs qned can give it in its configuration under %s",
+			method, need, who.name, who.role, who.grant)
+	}
+	return who, need, method, err
 }
+
+// recovered keeps a panic of one call from ending the node.
+func (a *Admin) recovered(p any, method string) error {
+	a.log.Error("admin call panicked", "method", method, "panic", p, "stack", string(debug.Stack()))
+	return status.Errorf(codes.Internal, "%s: an error in qned itself, see its log", method)
+}
+
+// interceptStream is intercept for calls with many answers, which end with the API.
+func (a *Admin) interceptStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+	_, _, method, err := a.authorize(stream.Context(), info.FullMethod)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-a.closing:
+			cancel(status.Error(codes.Unavailable, "qned is stopping"))
+		case <-ctx.Done():
+		}
+	}()
+	defer func() {
+		if p := recover(); p != nil {
+			err = a.recovered(p, method)
+		}
+		if cause := context.Cause(ctx); err != nil && cause != nil {
+			err = cause
+		}
+		err = toStatus(err)
+	}()
+	return handler(srv, &streamWith{stream, ctx})
+}
+
+// streamWith is a stream with another context.
+type streamWith struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *streamWith) Context() context.Context { return s.ctx }
 
 // toStatus gives a Backend's error the code that goes with its kind.
 func toStatus(err error) error {

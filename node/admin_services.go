@@ -9,6 +9,8 @@ import (
 
 	"github.com/interqos/interqos/api"
 	"github.com/interqos/interqos/gist/wire"
+	"github.com/interqos/interqos/sls"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
@@ -81,11 +83,15 @@ func checkReserve(r *api.ReserveRequest) error {
 			return err
 		}
 	}
+	alone := r.GetClass() == "" && r.GetRate() == 0 && r.GetPeak() == 0 && r.GetBurst() == 0 && r.GetMinRate() == 0 && r.GetPriority() == 0
 	switch {
+	case r.GetQspec() != "" && !alone:
+		return fmt.Errorf("%w: a QSPEC and class, rate, peak, burst, minimum rate or priority beside it; expected one of the two", ErrInvalid)
+	case r.GetQspec() != "":
 	case r.GetClass() == "":
 		return fmt.Errorf("%w: no class, expected a PHB such as EF or AF41, or a DSCP", ErrInvalid)
-	case r.GetRate() == 0:
-		return fmt.Errorf("%w: no rate, expected a rate in bit/s", ErrInvalid)
+	case r.GetRate() == 0 && (r.GetPeak() != 0 || r.GetBurst() != 0 || r.GetMinRate() != 0):
+		return fmt.Errorf("%w: no rate, and a peak, burst or minimum rate; expected a rate in bit/s, or the class alone", ErrInvalid)
 	case r.GetPeak() != 0 && r.GetPeak() < r.GetRate():
 		return fmt.Errorf("%w: peak %d bit/s is below the rate, %d bit/s", ErrInvalid, r.GetPeak(), r.GetRate())
 	case r.GetMinRate() > r.GetRate():
@@ -123,6 +129,49 @@ func (s reservationService) Reserve(ctx context.Context, r *api.ReserveRequest) 
 	}
 	defer cancel()
 	return s.backend.Reserve(ctx, r)
+}
+
+func (s reservationService) Query(ctx context.Context, r *api.ReserveRequest) (*api.Outcome, error) {
+	if err := checkReserve(r); err != nil {
+		return nil, err
+	}
+	ctx, cancel, err := withTimeout(ctx, r.GetTimeout())
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	return s.backend.Query(ctx, r)
+}
+
+func (s reservationService) Modify(ctx context.Context, r *api.ModifyRequest) (*api.Outcome, error) {
+	if _, err := ParseSessionID(r.GetSessionId()); err != nil {
+		return nil, err
+	}
+	rates := r.GetRate() != 0 || r.GetPeak() != 0 || r.GetBurst() != 0 || r.GetMinRate() != 0
+	switch {
+	case r.GetQspec() != "" && rates:
+		return nil, fmt.Errorf("%w: a QSPEC and rates or a burst beside it; expected one of the two", ErrInvalid)
+	case r.GetQspec() == "" && r.GetTimes() == "" && !rates:
+		return nil, fmt.Errorf("%w: nothing to change; expected a rate, peak, burst, minimum rate, times or a QSPEC", ErrInvalid)
+	case max(r.GetRate(), r.GetPeak(), r.GetMinRate()) > 8*sls.MaxRate:
+		return nil, fmt.Errorf("%w: a rate of more than %d bit/s", ErrInvalid, uint64(8*sls.MaxRate))
+	case r.GetRate() != 0 && r.GetMinRate() > r.GetRate():
+		return nil, fmt.Errorf("%w: minimum rate %d bit/s is above the rate, %d bit/s", ErrInvalid, r.GetMinRate(), r.GetRate())
+	}
+	ctx, cancel, err := withTimeout(ctx, r.GetTimeout())
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	return s.backend.Modify(ctx, r)
+}
+
+func (s reservationService) Watch(r *api.WatchRequest, stream grpc.ServerStreamingServer[api.WatchEvent]) error {
+	sid, err := ParseSessionID(r.GetSessionId())
+	if err != nil {
+		return err
+	}
+	return s.backend.Watch(stream.Context(), sid, stream.Send)
 }
 
 func (s reservationService) Release(ctx context.Context, r *api.ReleaseRequest) (*api.Outcome, error) {

@@ -16,11 +16,10 @@ import (
 	"github.com/interqos/interqos/qosnslp"
 	nslpwire "github.com/interqos/interqos/qosnslp/wire"
 	"github.com/interqos/interqos/qspec"
-	"github.com/interqos/interqos/sls"
 )
 
 // Reserve makes this node the QNI of a session, or changes one that it is the
-// QNI of.
+// QNI of; or it invites the receiver to be that.
 func (n *Node) Reserve(ctx context.Context, r *api.ReserveRequest) (*api.Outcome, error) {
 	start := time.Now()
 	if why := n.reconErr.Load(); why != nil {
@@ -40,13 +39,24 @@ func (n *Node) Reserve(ctx context.Context, r *api.ReserveRequest) (*api.Outcome
 			return nil, err
 		}
 	}
-	res, why, err := n.transact(ctx, sid, qosnslp.Initiate{
-		SID: sid, NSLPID: nslpID, MRI: wire.MRI{Method: wire.OffPath, Flow: flow}, QSPEC: q.Append(nil),
-	})
+	bound, err := opposite(r, sid)
 	if err != nil {
 		return nil, err
 	}
-	out := n.outcome(sid, res, r.CheckRecords)
+	mri := wire.MRI{Method: wire.OffPath, Flow: flow}
+	if r.ReceiverInitiated {
+		return n.invite(ctx, start, qosnslp.Invite{SID: sid, NSLPID: nslpID, MRI: mri, QSPEC: q.Append(nil), Bound: bound})
+	}
+	return n.initiate(ctx, start, r.CheckRecords, qosnslp.Initiate{SID: sid, NSLPID: nslpID, MRI: mri, QSPEC: q.Append(nil), Bound: bound})
+}
+
+// initiate has a session's shard initiate or change it, and returns the outcome.
+func (n *Node) initiate(ctx context.Context, start time.Time, check bool, ev qosnslp.Initiate) (*api.Outcome, error) {
+	res, why, err := n.transact(ctx, ev.SID, ev)
+	if err != nil {
+		return nil, err
+	}
+	out := n.outcome(ev.SID, res, check)
 	if why != "" && res.Info.Class != nslpwire.ClassQoSModelError { // whose codes say enough
 		out.Info.Text += ": " + why
 	}
@@ -98,43 +108,11 @@ func (n *Node) transact(ctx context.Context, sid wire.SID, ev qosnslp.Event) (r 
 	}
 }
 
-// requestQSPEC writes the Initiator QSPEC. Rates of the API are bit/s, of the
-// QSPEC octets/s, rounded up.
-func requestQSPEC(r *api.ReserveRequest) (qspec.QSPEC, error) {
-	class, err := sls.ParseClass(r.Class)
-	if err != nil {
-		return qspec.QSPEC{}, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	switch {
-	case r.Rate > 8*sls.MaxRate || r.Peak > 8*sls.MaxRate:
-		return qspec.QSPEC{}, fmt.Errorf("%w: rate %d bit/s, want at most %d", ErrInvalid, max(r.Rate, r.Peak), uint64(8*sls.MaxRate))
-	case r.Priority > 7:
-		return qspec.QSPEC{}, fmt.Errorf("%w: priority %d, want 0 to 7", ErrInvalid, r.Priority)
-	}
-	phb := qspec.PHB(uint8(class))
-	ask := qspec.Ask{
-		CIR: sls.OctetsUp(r.Rate), PIR: sls.OctetsUp(r.Peak), CBS: r.Burst, LeastCIR: sls.OctetsUp(r.MinRate), PHB: &phb,
-		Excess: &qspec.Excess{Treatment: qspec.ExcessDrop},
-	}
-	switch p := uint8(r.Priority); {
-	case p == 0: // not said: normal, RFC 5975 §5.2.9
-	case p <= qspec.AdmissionHigh:
-		ask.Admission = &qspec.Admission{Y2171: p, Local: p}
-	default:
-		ask.Admission = &qspec.Admission{Y2171: qspec.AdmissionLocal, Local: p}
-	}
-	q, err := qspec.NewInitiator(ask)
-	if err != nil {
-		return q, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	return q, nil
-}
-
 // outcome puts a result into the API's words; check: with what is proved of it.
 func (n *Node) outcome(sid wire.SID, r qosnslp.Result, check bool) *api.Outcome {
 	o := &api.Outcome{
 		SessionId: sid.String(), Rsn: r.RSN,
-		Accepted: r.Kind == qosnslp.Reserved || r.Kind == qosnslp.Released,
+		Accepted: r.Kind == qosnslp.Reserved || r.Kind == qosnslp.Released || r.Kind == qosnslp.Answered,
 		Info:     apiInfo(r.Info),
 	}
 	if r.Kind == qosnslp.TimedOut {
@@ -142,11 +120,16 @@ func (n *Node) outcome(sid wire.SID, r qosnslp.Result, check bool) *api.Outcome 
 	}
 	if r.QSPEC != nil {
 		if q, err := qspec.Parse(r.QSPEC); err == nil {
-			if r.Kind == qosnslp.Reserved {
+			p := &q.Available
+			switch r.Kind {
+			case qosnslp.Reserved:
+				o.GrantedRate, p = 8*q.Rate(), &q.Reserved
+			case qosnslp.Answered:
 				o.GrantedRate = 8 * q.Rate()
-			} else {
+			default:
 				o.LargestRate = 8 * q.Largest()
 			}
+			o.Qspec = answerText(p)
 		}
 	}
 	var err error
@@ -206,11 +189,14 @@ func apiReservation(i *interdomain.Info) *api.Reservation {
 		SessionId: i.SID.String(), Rsn: i.Version, State: apiState(i.State),
 		Role: apiRole(i.Upstream, i.Downstream),
 		Flow: apiFlow(i.Flow), Class: i.Class.String(),
-		Rate: 8 * i.Rate, Peak: 8 * i.Peak, Burst: i.Burst, Priority: uint32(i.Priority),
+		Relative: i.Relative, Rate: 8 * i.Rate, Peak: 8 * i.Peak, Burst: i.Burst, Priority: uint32(i.Priority),
 		UpstreamAs: i.Upstream, DownstreamAs: i.Downstream,
 		Egress: addrText(i.Egress), NextIngress: addrText(i.NextIngress),
 		Ingress: addrText(i.Ingress), PreviousEgress: addrText(i.PreviousEgress),
 		SlsIn: i.SLSIn, SlsOut: i.SLSOut,
+	}
+	for _, x := range i.Times {
+		r.Times = append(r.Times, &api.TimeInterval{Start: timestamppb.New(time.Unix(x.Start, 0)), End: timestamppb.New(time.Unix(x.End, 0))})
 	}
 	if !i.Since.IsZero() {
 		r.Since = timestamppb.New(i.Since)

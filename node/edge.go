@@ -96,7 +96,7 @@ func (e *edge) handle(events []gist.Event) {
 	}
 	e.mu.Unlock()
 	for i := range out {
-		e.node.trace.add(traceEntry{
+		e.node.record(traceEntry{
 			at: now, from: netip.AddrPortFrom(out[i].Local, e.node.cfg.GIST.Port), to: out[i].To,
 			edge: e.cfg.Name, payload: out[i].Payload,
 		})

@@ -48,7 +48,7 @@ func (n *Node) openIntercept() error {
 // large, for its sender to be told.
 func (s *shard) forwardDatagram(now time.Time, f gist.ForwardDatagram) {
 	d := &f.Datagram
-	s.node.trace.add(traceEntry{at: now, from: d.From, to: d.Local, payload: d.Payload})
+	s.node.record(traceEntry{at: now, from: d.From, to: d.Local, payload: d.Payload})
 	err := s.node.intercept.Forward(f)
 	var tooLarge *transport.TooLargeError
 	switch {

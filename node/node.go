@@ -45,13 +45,14 @@ type Node struct {
 	version string
 	started time.Time
 
-	store  store.Store
-	ledger *sharedLedger
-	bgp    *bgp.Speaker
-	kernel *transport.Routes // nil: not to be had
-	driver intradomain.Controller
-	trace  *trace
-	udp    *transport.UDP
+	store    store.Store
+	ledger   *sharedLedger
+	bgp      *bgp.Speaker
+	kernel   *transport.Routes // nil: not to be had
+	driver   intradomain.Controller
+	trace    *trace
+	watchers watchers
+	udp      *transport.UDP
 	// intercept takes Queries in transit; nil: they pass.
 	intercept *transport.Intercept
 	tls       tlsKeys         // guarded by reload once it runs

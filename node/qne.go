@@ -370,6 +370,8 @@ func (q *qne) nslpDo(now time.Time, actions []qosnslp.Action) {
 			q.push(q.asked.put(interdomain.Asked{Question: a}))
 		case qosnslp.Send:
 			q.send(now, &a)
+		case qosnslp.BoundEnded:
+			q.boundEnded(&a)
 		case qosnslp.Forget:
 			q.push(q.forgets.put(a.SetStateLifetime))
 		case qosnslp.Invalidate:
@@ -381,6 +383,19 @@ func (q *qne) nslpDo(now time.Time, actions []qosnslp.Action) {
 		case qosnslp.Note:
 			q.fx.note("qos-nslp", a.Kind, a.SID, netip.AddrPort{}, a.Detail)
 		}
+	}
+}
+
+// boundEnded ends what is half of a bidirectional reservation with its other half,
+// where it was initiated: "The QNE MAY elect to send RESERVE messages with the TEAR flag
+// set". RFC 5974 §5.4.1
+func (q *qne) boundEnded(e *qosnslp.BoundEnded) {
+	if e.Bound.Code != nslpwire.BindBidirectional {
+		return
+	}
+	if i, ok := q.nslp.Session(e.SID); ok && i.Initiator {
+		q.fx.note("qos-nslp", "opposite-ended", e.SID, netip.AddrPort{}, "the session of the opposite direction is over: "+e.Bound.SID.String())
+		q.push(qosnslp.Terminate{SID: e.SID})
 	}
 }
 

@@ -220,6 +220,7 @@ func (s *shard) turn() {
 	if due(now, s.qne.deadline()) {
 		s.qne.handle(now, nil)
 	}
+	s.watched(now)
 	s.flush()
 	s.arm(now)
 }

@@ -123,7 +123,7 @@ func (s *shard) sendDatagram(now time.Time, d gist.SendDatagram) {
 		d.Local = s.node.cfg.GIST.like(d.To.Addr())
 	}
 	s.out = append(s.out, transport.Outgoing{SendDatagram: d})
-	s.node.trace.add(traceEntry{
+	s.node.record(traceEntry{
 		at: now, from: netip.AddrPortFrom(d.Local, s.node.cfg.GIST.Port), to: d.To, payload: d.Payload,
 	})
 }
@@ -140,7 +140,7 @@ func (s *shard) connect(c gist.Connect) {
 
 func (s *shard) sendConn(now time.Time, c *gist.SendConn) {
 	a := s.conns[c.Conn]
-	s.node.trace.add(traceEntry{at: now, from: a.local, to: a.remote, stream: true, stack: a.stack, payload: c.Payload})
+	s.node.record(traceEntry{at: now, from: a.local, to: a.remote, stream: true, stack: a.stack, payload: c.Payload})
 	if err := s.tcp.Queue(*c); err != nil {
 		// The connection's own ConnDown follows, or has come before.
 		s.node.note("tcp", "send-failed", wire.SID{}, a.remote, err.Error())
@@ -208,6 +208,10 @@ func (s *shard) result(r qosnslp.Result) {
 	w := s.waiting[r.SID]
 	delete(s.waiting, r.SID)
 	s.mu.Unlock()
+	if s.node.watchers.count.Load() != 0 {
+		heard := r
+		s.node.watchers.told(&heard)
+	}
 	if w != nil {
 		w.answer <- r // capacity 1, and this is the only one
 		return

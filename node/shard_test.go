@@ -18,7 +18,7 @@ import (
 // newTestShard returns a shard with real machines, and nothing that it talks to.
 func newTestShard(t *testing.T) *shard {
 	t.Helper()
-	s := &shard{stopped: make(chan struct{})}
+	s := &shard{node: &Node{}, stopped: make(chan struct{})}
 	s.init()
 	var err error
 	s.qne, err = newQNE(newSimWorld(t, 1).as[0].cfg, qneParts{
@@ -102,7 +102,7 @@ func TestShardTakesNothingAfterClose(t *testing.T) {
 
 func TestShardCloseWaitsForWhoIsAtWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &shard{}
+		s := &shard{node: &Node{}}
 		s.inbox.init()
 		s.inbox.put(func() {})
 		if !s.inbox.claim() {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/interqos/interqos/gist/wire"
 	"github.com/interqos/interqos/qosnslp"
+	nslpwire "github.com/interqos/interqos/qosnslp/wire"
 	"github.com/interqos/interqos/qspec"
 )
 
@@ -95,4 +96,38 @@ func TestSimBookingFromTheRequestOn(t *testing.T) {
 		w.fatalf("it stands after its time")
 	}
 	w.mustAgree()
+}
+
+// interdomain-qosm §6: "Bookings are soft state too: first period 30 s, then up to 1 h".
+// A domain that has lost its upstream for good still lets go of one.
+func TestSimBookingsAreRefreshedLessOften(t *testing.T) {
+	w := newSimWorld(t, 23)
+	s := w.session()
+	sent := w.record()
+	w.mustReserveText(s, "tmod=10M/64k class=EF when=in/48h/1h")
+	refreshes := func() (n int) {
+		return w.count(*sent, 0, 1, func(x simSent) bool {
+			return x.sid == s.sid && x.msg.Type == nslpwire.Reserve && x.msg.QSPEC == nil && !x.msg.Tears()
+		})
+	}
+	w.net.Run(10 * time.Hour)
+	first := refreshes()
+	if first < 10 || first > 30 {
+		w.fatalf("%d refreshes in ten hours, want between 10 and 30", first)
+	}
+	w.mustAgree()
+	// A restart begins again with short periods, and tells so.
+	w.as[1].restart(5*time.Second, true)
+	w.net.Run(10 * time.Hour)
+	if !s.reserved {
+		w.fatalf("lost after a restart")
+	}
+	w.mustAgree()
+	w.as[0].crash(false)
+	w.net.Run(6 * time.Hour) // 5.25 periods of at most an hour
+	for _, a := range w.as[1:] {
+		if _, ok := a.p.q.domain.Session(s.sid); ok {
+			w.fatalf("AS%d has it still", a.cfg.AS)
+		}
+	}
 }

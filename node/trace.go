@@ -67,38 +67,48 @@ func (t *trace) session(as uint32, sid gistwire.SID) []*api.TraceEvent {
 	var events []*api.TraceEvent
 	for i := range entries {
 		e := &entries[i]
-		m, err := e.parse()
-		if err != nil {
-			continue
+		if ev := e.event(as, numbers[i]); ev != nil {
+			events = append(events, ev)
 		}
-		ev := &api.TraceEvent{
-			TimeNs: e.at.UnixNano(), As: as, Seq: numbers[i],
-			From: e.from.String(), To: e.to.String(), Transport: "udp",
-			Direction: api.TraceEvent_SENT, Node: "qne",
-		}
-		switch {
-		case e.stream && e.stack.Secure():
-			ev.Transport = "tls"
-		case e.stream:
-			ev.Transport = "tcp"
-		}
-		if e.edge != "" {
-			ev.Node = e.edge
-		}
-		ev.Layer, ev.Message, ev.Note = describe(&m)
-		events = append(events, ev)
 	}
 	return events
 }
 
+// event is what a person sees of it; nil: it is no message.
+func (e *traceEntry) event(as uint32, number uint64) *api.TraceEvent {
+	m, err := e.parse()
+	if err != nil {
+		return nil
+	}
+	ev := &api.TraceEvent{
+		TimeNs: e.at.UnixNano(), As: as, Seq: number,
+		From: e.from.String(), To: e.to.String(), Transport: "udp",
+		Direction: api.TraceEvent_SENT, Node: "qne",
+	}
+	switch {
+	case e.stream && e.stack.Secure():
+		ev.Transport = "tls"
+	case e.stream:
+		ev.Transport = "tcp"
+	}
+	if e.edge != "" {
+		ev.Node = e.edge
+	}
+	ev.Layer, ev.Message, ev.Note = describe(&m)
+	return ev
+}
+
 // is says whether the message is one of session sid.
 func (e *traceEntry) is(sid gistwire.SID) bool {
-	peek := gistwire.PeekSID
-	if e.stream {
-		peek = gistwire.MessageSID
-	}
-	found, ok := peek(e.payload)
+	found, ok := e.sid()
 	return ok && found == sid
+}
+
+func (e *traceEntry) sid() (gistwire.SID, bool) {
+	if e.stream {
+		return gistwire.MessageSID(e.payload)
+	}
+	return gistwire.PeekSID(e.payload)
 }
 
 func (e *traceEntry) parse() (gistwire.Message, error) {

@@ -161,6 +161,9 @@ type Verdict struct {
 	// the old one: see WithQSPEC. nil: no change.
 	QSPEC []byte
 
+	// SlowRefresh, to an accepted Commit: the session's refresh period may grow up
+	// to this. 0: it stays as it is.
+	SlowRefresh time.Duration
 	// Keep, to an accepted Inspect with Next, comes back as the Conclude's Kept.
 	Keep any
 

@@ -197,7 +197,7 @@ func (m *Machine) mayClose(s *session, v *Verdict) {
 		m.respond(s.nslpid, s.sid, rep)
 	}
 	m.forget(s, s.up, s.down, !s.last)
-	until := m.outlives()
+	until := m.outlives(s)
 	if !s.initiator {
 		until = max(until, m.after(lifetime(s.upPeriod)))
 	}

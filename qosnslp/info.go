@@ -81,6 +81,15 @@ func (m *Machine) Session(sid gistwire.SID) (SessionInfo, bool) {
 	return m.info(s), true
 }
 
+// QSPEC returns what the next peer has been told of an installed session; nil where
+// there is none.
+func (m *Machine) QSPEC(sid gistwire.SID) []byte {
+	if s := m.sessions[sid]; s != nil {
+		return s.qspec
+	}
+	return nil
+}
+
 // Sessions calls f for every session, in no particular order, until it returns
 // false. f may call the machine, as where iter.Pull puts the loop off: a session
 // that is there all the time is met once, one that comes or goes perhaps.

@@ -367,8 +367,8 @@ func lifetime(ms uint32) time.Duration {
 // outlives is when the downstream peer's state must be gone, whatever became of
 // our messages: its lifetime may begin as late as its Commit. Until then our
 // RSNs must not start anew, for it would take them for those it knows.
-func (m *Machine) outlives() instant {
-	return m.after(lifetime(m.ownPeriod()) + m.cfg.HoldTimeout)
+func (m *Machine) outlives(s *session) instant {
+	return m.after(lifetime(m.sessionPeriod(s)) + m.cfg.HoldTimeout)
 }
 
 func period(ms uint32) time.Duration {

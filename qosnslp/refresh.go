@@ -16,6 +16,7 @@ func (m *Machine) refresh(s *session) {
 	if s.alone == aloneForOneRefresh {
 		s.alone = 0
 	}
+	m.slower(s)
 	m.nextRefresh(s)
 	if s.tail {
 		m.lookOn(s)
@@ -70,7 +71,7 @@ func (m *Machine) sendRefresh(s *session) {
 func (m *Machine) refreshMessage(s *session) wire.Message {
 	msg := m.reserveMessage(s.rsn, s.also)
 	msg.Flags &^= wire.Scoping
-	if p := m.ownPeriod(); p != wire.DefaultRefreshPeriod {
+	if p := m.sessionPeriod(s); p != wire.DefaultRefreshPeriod {
 		msg.HasRefreshPeriod, msg.RefreshPeriod = true, p
 	}
 	return msg
@@ -165,7 +166,7 @@ func (m *Machine) unreachable(s *session, err error) {
 			m.notifyUp(s, info)
 		}
 		m.reroute(s, false) // there may be another way
-	case m.now-s.badSince > instant(lifetime(m.ownPeriod())):
+	case m.now-s.badSince > instant(lifetime(m.sessionPeriod(s))):
 		m.end(s, ending{reason: Lost, info: info, tell: true})
 	}
 }

@@ -3,6 +3,7 @@ package qosnslp
 import (
 	"errors"
 
+	"github.com/interqos/interqos/gist"
 	"github.com/interqos/interqos/qosnslp/wire"
 )
 
@@ -160,6 +161,10 @@ func (m *Machine) reserveUnknown(r *Received, msg *wire.Message) {
 		m.tearUnknown(r, msg)
 		if msg.HasRII { // what it wants is so
 			m.respondTo(r, msg, m.own(wire.ClassSuccess, wire.TeardownSuccessful))
+		}
+		if m.paths[r.SID] == nil && len(m.queries[r.SID]) == 0 {
+			// Both have ended it at once, and the TEAR has made the state anew.
+			m.do(Forget{gist.SetStateLifetime{NSLPID: r.NSLPID, SID: r.SID, MRI: r.MRI.Reverse()}})
 		}
 	case msg.QSPEC == nil:
 		// "the node MUST send a RESPONSE message with an INFO-SPEC that

@@ -186,7 +186,7 @@ func (m *Machine) strayResponse(r *Received, msg *wire.Message) {
 	dead.tears++
 	// If the TEAR is lost, the peer has it for a lifetime from about now: as
 	// long our RSNs must not start anew.
-	dead.until = max(dead.until, m.outlives())
+	dead.until = max(dead.until, m.outlives(s))
 	m.entomb(&dead)
 }
 

@@ -60,6 +60,7 @@ func (m *Machine) reserveMessage(rsn uint32, a *also) wire.Message {
 
 // sendReserve sends a transaction's full RESERVE for the first time.
 func (m *Machine) sendReserve(s *session, t *txn) {
+	s.period = 0
 	msg := m.reserveMessage(t.rsn, t.also)
 	msg.MessageFlags = replaceFlag(t.keep)
 	msg.HasRII, msg.RII = true, t.rii
@@ -92,6 +93,7 @@ func (m *Machine) sendReserve(s *session, t *txn) {
 
 // sendAll tells downstream all of what is installed, and wants no RESPONSE.
 func (m *Machine) sendAll(s *session) {
+	s.period = 0
 	msg := m.reserveMessage(s.takeRSN(), s.also)
 	msg.MessageFlags = wire.Replace
 	msg.HasRefreshPeriod, msg.RefreshPeriod = true, m.ownPeriod()

@@ -52,9 +52,11 @@ type session struct {
 	nextRSN uint32   // never used before
 
 	upPeriod uint32 // milliseconds: R of the upstream peer
-	inSum    uint64 // of the QSPEC that came from upstream
-	qspec    []byte // as sent downstream
-	also     *also  // nil: nothing
+	// Of a booking, towards the downstream peer: see slow.go. 0: R.
+	period, mostPeriod uint32
+	inSum              uint64 // of the QSPEC that came from upstream
+	qspec              []byte // as sent downstream
+	also               *also  // nil: nothing
 
 	expireAt  instant // the lifetime's end
 	refreshAt instant

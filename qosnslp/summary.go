@@ -60,7 +60,7 @@ type queuedTear struct {
 // must stand in each of its messages, or is not known of its peer, cannot be.
 func (m *Machine) listable(s *session) bool {
 	return m.cfg.Summary > 1 && s.hasDown() && s.alone == 0 && !s.fullRefresh && !s.down.stateless && !s.resync &&
-		s.also == nil && s.down.sii != 0 && !s.move.single()
+		s.also == nil && s.mostPeriod == 0 && s.down.sii != 0 && !s.move.single()
 }
 
 // nextRefresh says when the session is refreshed next: with its batch, or on a
@@ -79,7 +79,7 @@ func (m *Machine) nextRefresh(s *session) {
 			s.refreshAt = m.after(m.cfg.RefreshPeriod)
 			return
 		}
-		s.refreshAt = m.after(m.jittered(m.cfg.RefreshPeriod))
+		s.refreshAt = m.after(m.jittered(period(m.sessionPeriod(s))))
 		return
 	}
 	s.refreshAt = 0

@@ -170,6 +170,7 @@ func (m *Machine) committed(s *session, t *txn, v *Verdict) {
 			s.qspec = slices.Clone(v.QSPEC)
 		}
 	}
+	m.setMostPeriod(s, v.SlowRefresh)
 	s.alone = 0
 	m.nextRefresh(s)
 	if !s.initiator {
@@ -262,7 +263,7 @@ func (m *Machine) refused(s *session, t *txn, v *Verdict) {
 	m.forget(s, t.up, t.down, t.sent)
 	until := m.after(m.cfg.HoldTimeout)
 	if t.sent { // our RSNs go on for as long as downstream may know them
-		until = max(until, m.outlives())
+		until = max(until, m.outlives(s))
 	}
 	m.dropQueue(s)
 	if p := s.prior; !t.sent && (t.discard || t.up.peer == Stranger || p != nil && p.hasUp && p.peer != t.up.peer) {

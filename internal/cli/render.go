@@ -71,6 +71,25 @@ func Print(w io.Writer, f Format, v any) error {
 	return e.Close()
 }
 
+// PrintLine is Print for one of many: a line of JSON, or a document of YAML.
+func PrintLine(w io.Writer, f Format, v any) error {
+	var b, line bytes.Buffer
+	if err := Print(&b, f, v); err != nil {
+		return err
+	}
+	if f == JSON {
+		if err := json.Compact(&line, b.Bytes()); err != nil {
+			return err
+		}
+		line.WriteByte('\n')
+	} else {
+		line.WriteString("---\n")
+		line.Write(b.Bytes())
+	}
+	_, err := w.Write(line.Bytes())
+	return err
+}
+
 // writeJSON writes a tree of YAML nodes, whose tags say what is text.
 func writeJSON(b *bytes.Buffer, n *yaml.Node, newline string) error {
 	inner := newline + "  "

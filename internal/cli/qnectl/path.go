@@ -248,6 +248,13 @@ func reservationPairs(r *api.Reservation) [][2]string {
 		}
 		return text
 	}
+	if r.GetRelative() {
+		rate = "none promised"
+	}
+	var when []string
+	for _, t := range r.GetTimes() {
+		when = append(when, cli.Time(t.GetStart())+" to "+cli.Time(t.GetEnd()))
+	}
 	return [][2]string{
 		{"session", fmt.Sprintf("%s, RSN %d", r.GetSessionId(), r.GetRsn())},
 		{"state", cli.Enum(r.GetState())},
@@ -255,6 +262,7 @@ func reservationPairs(r *api.Reservation) [][2]string {
 		{"flow", flowText(r.GetFlow())},
 		{"class", r.GetClass()},
 		{"rate", rate},
+		{"when", strings.Join(when, ", ")},
 		{"priority", fmt.Sprint(r.GetPriority())},
 		{"from", border(r.GetUpstreamAs(), r.GetIngress(), r.GetPreviousEgress())},
 		{"to", border(r.GetDownstreamAs(), r.GetEgress(), r.GetNextIngress())},

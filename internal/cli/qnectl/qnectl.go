@@ -25,6 +25,7 @@ A session id is 32 hexadecimal digits; the first few of them are enough where
 they are the only ones.
 
     qnectl reserve --from 10.1.0.10 --to 10.3.0.10 --protocol udp --port 5001 --rate 20M --class EF
+    qnectl query --from 10.1.0.10 --to 10.3.0.10 --class EF
     qnectl list
     qnectl release 5f3a
 
@@ -32,6 +33,9 @@ they are the only ones.
 		Flags: cli.Flags(),
 		Commands: []*urfave.Command{
 			reserveCommand(),
+			queryCommand(),
+			modifyCommand(session),
+			watchCommand(session),
 			{
 				Name:         "release",
 				Usage:        "end reservations that were made here",

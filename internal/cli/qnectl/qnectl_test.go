@@ -371,7 +371,7 @@ func TestFailures(t *testing.T) {
 		status int
 		want   string
 	}{
-		"nothing said": {[]string{"reserve", "--to", "10.3.0.10"}, 2, "qnectl reserve needs --from, --rate, --class; e.g. qnectl reserve --from 10.1.0.10 --to 10.3.0.10 --rate 20M --class EF"},
+		"nothing said": {[]string{"reserve", "--to", "10.3.0.10"}, 2, "qnectl reserve needs --from, --class; e.g. qnectl reserve --from 10.1.0.10 --to 10.3.0.10 --rate 20M --class EF"},
 		"rate":         {with(basic, "--rate", "20X"), 2, `--rate: "20X" is not a rate: "20X" is not a number; expected a whole or decimal number of bit/s with an optional k, M, G or T, e.g. 64k, 20M, 1.5G`},
 		"burst":        {with(basic, "--burst", "x"), 2, `--burst: "x" is not a size: "x" is not a number; expected a whole or decimal number of octets with an optional k, M, G, T (powers of 1000) or Ki, Mi, Gi, Ti (powers of 1024), e.g. 1500, 64k, 128Ki`},
 		"protocol":     {with(basic, "--protocol", "upd"), 2, `--protocol "upd": expected icmp, tcp, udp, dccp, esp, icmpv6, sctp, udplite, or a number from 0 (any) to 255`},

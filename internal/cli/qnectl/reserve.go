@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/interqos/interqos/api"
 	"github.com/interqos/interqos/internal/cli"
@@ -39,27 +40,49 @@ them, interfaces and messages are asked from the other ASs too.
 
     qnectl reserve --from 10.1.0.10 --to 10.3.0.10 --protocol udp --port 5001 --rate 20M --class EF
     qnectl reserve --from 10.1.0.0/24 --to 10.3.0.0/24 --rate 100M --min-rate 40M --class AF41
-    qnectl reserve --session ID … --rate 30M      (change; refused: the old one stays)`,
-		Flags: []urfave.Flag{
-			&urfave.StringFlag{Name: "from", Usage: "source `ADDRESS` or prefix of the flow"},
-			&urfave.StringFlag{Name: "to", Usage: "destination `ADDRESS` or prefix of the flow"},
-			&urfave.StringFlag{Name: "protocol", Usage: "`PROTOCOL` of the flow: udp, tcp, …, or its number (default: any)"},
-			&urfave.UintFlag{Name: "port", DefaultText: "any", Usage: "destination `PORT` of the flow"},
-			&urfave.UintFlag{Name: "source-port", DefaultText: "any", Usage: "source `PORT` of the flow"},
-			&urfave.StringFlag{Name: "rate", Usage: "rate to reserve (CIR), bit/s: a `RATE` such as 20M"},
-			&urfave.StringFlag{Name: "class", Usage: "class of service: a PHB `NAME` such as EF, AF41, CS5, or a DSCP"},
-			&urfave.StringFlag{Name: "peak", Usage: "peak `RATE` (PIR), bit/s (default: the rate)"},
-			&urfave.StringFlag{Name: "burst", Usage: "bucket `SIZE`, octets (default: qned chooses)"},
+    qnectl reserve --from 10.1.0.10 --to 10.3.0.10 --class AF41     (the class alone)
+    qnectl reserve --from 10.1.0.10 --to 10.3.0.10 --qspec 'tmod=20M/64k class=EF latency<=40ms'
+    qnectl reserve --from 10.1.0.10 --to 10.3.0.10 --rate 20M --class EF --start +10m --duration 2h`,
+		Flags: append(flowFlags(), append(askFlags(),
 			&urfave.StringFlag{Name: "min-rate", Usage: "least `RATE` that is of use, bit/s (default: all or nothing)"},
-			&urfave.UintFlag{Name: "priority", Usage: "admission `PRIORITY`: 1 normal (if not said), 2 high, 3 to 7 as the domains define it"},
+			&urfave.BoolFlag{Name: "receiver-initiated", DisableDefaultText: true, Usage: "invite the flow's receiver to reserve: its AS is the initiator then, and can release"},
+			&urfave.BoolFlag{Name: "bidirectional", DisableDefaultText: true, Usage: "reserve the opposite direction too, from the other end's AS (--far-socket); both or neither"},
+			&urfave.StringFlag{Name: "far-socket", Usage: "with --bidirectional, the admin API of the AS that the flow ends in: `unix:PATH` or HOST:PORT"},
 			&urfave.StringFlag{Name: "session", Usage: "`ID` of the session to change, or to make: 32 hexadecimal digits"},
 			timeoutFlag(),
 			peerFlag(),
 			&urfave.BoolFlag{Name: "ladder", DisableDefaultText: true, Usage: "show the messages in the order in which they went"},
 			&urfave.StringFlag{Name: "save", Usage: "write the answer to a `FILE` too, as JSON, whatever --output is"},
-		},
+		)...),
 		Action: reserve,
 	}
+}
+
+// flowFlags say which flow.
+func flowFlags() []urfave.Flag {
+	return []urfave.Flag{
+		&urfave.StringFlag{Name: "from", Usage: "source `ADDRESS` or prefix of the flow"},
+		&urfave.StringFlag{Name: "to", Usage: "destination `ADDRESS` or prefix of the flow"},
+		&urfave.StringFlag{Name: "protocol", Usage: "`PROTOCOL` of the flow: udp, tcp, …, or its number (default: any)"},
+		&urfave.UintFlag{Name: "port", DefaultText: "any", Usage: "destination `PORT` of the flow"},
+		&urfave.UintFlag{Name: "source-port", DefaultText: "any", Usage: "source `PORT` of the flow"},
+	}
+}
+
+// askFlags say what for.
+func askFlags() []urfave.Flag {
+	return append([]urfave.Flag{
+		&urfave.StringFlag{Name: "rate", Usage: "rate to reserve (CIR), bit/s: a `RATE` such as 20M; without it, the class alone"},
+		&urfave.StringFlag{Name: "class", Usage: "class of service: a PHB `NAME` such as EF, AF41, CS5, or a DSCP"},
+		&urfave.StringFlag{Name: "peak", Usage: "peak `RATE` (PIR), bit/s (default: the rate)"},
+		&urfave.StringFlag{Name: "burst", Usage: "bucket `SIZE`, octets (default: qned chooses)"},
+		&urfave.UintFlag{Name: "priority", Usage: "admission `PRIORITY`: 1 normal (if not said), 2 high, 3 to 7 as the domains define it"},
+		qspecFlag(),
+	}, timeFlags()...)
+}
+
+func qspecFlag() urfave.Flag {
+	return &urfave.StringFlag{Name: "qspec", Usage: "instead of these, a `QSPEC`: 'tmod=20M/64k class=EF latency<=40ms'"}
 }
 
 func timeout(c *urfave.Context) (*durationpb.Duration, error) {
@@ -72,19 +95,30 @@ func timeout(c *urfave.Context) (*durationpb.Duration, error) {
 	return durationpb.New(c.Duration("timeout")), nil
 }
 
-func reserveRequest(c *urfave.Context) (*api.ReserveRequest, error) {
+// reserveRequest reads the flags of reserve and query; need are those without
+// which there is nothing to ask for.
+func reserveRequest(c *urfave.Context, need ...string) (*api.ReserveRequest, error) {
+	if c.String("qspec") != "" {
+		for _, name := range []string{"class", "rate", "peak", "burst", "min-rate", "priority"} {
+			if c.IsSet(name) {
+				return nil, cli.Usagef("--qspec and --%s: the QSPEC says all of it; give one of the two", name)
+			}
+		}
+		need = nil
+	}
 	var missing []string
-	for _, name := range []string{"from", "to", "rate", "class"} {
+	for _, name := range append([]string{"from", "to"}, need...) {
 		if c.String(name) == "" {
 			missing = append(missing, "--"+name)
 		}
 	}
 	if len(missing) > 0 {
-		return nil, cli.Usagef("qnectl reserve needs %s; e.g. qnectl reserve --from 10.1.0.10 --to 10.3.0.10 --rate 20M --class EF", strings.Join(missing, ", "))
+		return nil, cli.Usagef("qnectl %s needs %s; e.g. qnectl %[1]s --from 10.1.0.10 --to 10.3.0.10 --rate 20M --class EF", c.Command.Name, strings.Join(missing, ", "))
 	}
 	r := &api.ReserveRequest{
 		SessionId: c.String("session"), Source: c.String("from"), Destination: c.String("to"), Class: c.String("class"),
 		SourcePort: uint32(c.Uint("source-port")), DestinationPort: uint32(c.Uint("port")), Priority: uint32(c.Uint("priority")),
+		Qspec: c.String("qspec"), ReceiverInitiated: c.Bool("receiver-initiated"),
 		CheckRecords: true, // the column RECORD
 	}
 	for _, limit := range []struct {
@@ -99,31 +133,48 @@ func reserveRequest(c *urfave.Context) (*api.ReserveRequest, error) {
 	if r.Protocol, err = parseProtocol(c.String("protocol")); err != nil {
 		return nil, cli.Usagef("--protocol %q: %v", c.String("protocol"), err)
 	}
-	for _, rate := range []struct {
-		name string
-		to   *uint64
-	}{{"rate", &r.Rate}, {"peak", &r.Peak}, {"min-rate", &r.MinRate}} {
-		if c.String(rate.name) == "" {
-			continue
-		}
-		if *rate.to, err = units.ParseRate(c.String(rate.name)); err != nil {
-			return nil, cli.Usagef("--%s: %v", rate.name, err)
-		}
+	if err := rates(c, &r.Rate, &r.Peak, &r.MinRate, &r.Burst); err != nil {
+		return nil, err
 	}
-	if c.String("burst") != "" {
-		if r.Burst, err = units.ParseSize(c.String("burst")); err != nil {
-			return nil, cli.Usagef("--burst: %v", err)
-		}
+	if r.Qspec == "" && r.Rate == 0 && (r.Peak != 0 || r.MinRate != 0 || r.Burst != 0) {
+		return nil, cli.Usagef("--peak, --min-rate and --burst go with a --rate; without one it is the class alone, with no rate promised")
+	}
+	if r.Times, err = times(c, time.Now()); err != nil {
+		return nil, err
 	}
 	r.Timeout, err = timeout(c)
 	return r, err
+}
+
+// rates reads the flags for rates and the bucket.
+func rates(c *urfave.Context, rate, peak, least, burst *uint64) (err error) {
+	for _, x := range []struct {
+		name string
+		to   *uint64
+	}{{"rate", rate}, {"peak", peak}, {"min-rate", least}} {
+		if c.String(x.name) == "" {
+			continue
+		}
+		if *x.to, err = units.ParseRate(c.String(x.name)); err != nil {
+			return cli.Usagef("--%s: %v", x.name, err)
+		}
+		if *x.to == 0 {
+			return cli.Usagef("--%s %s: expected a rate above zero", x.name, c.String(x.name))
+		}
+	}
+	if c.String("burst") != "" {
+		if *burst, err = units.ParseSize(c.String("burst")); err != nil {
+			return cli.Usagef("--burst: %v", err)
+		}
+	}
+	return nil
 }
 
 func reserve(c *urfave.Context) error {
 	if _, err := cli.Args(c, 0, 0, ""); err != nil {
 		return err
 	}
-	r, err := reserveRequest(c)
+	r, err := reserveRequest(c, "class")
 	if err != nil {
 		return err
 	}
@@ -132,6 +183,9 @@ func reserve(c *urfave.Context) error {
 		return err
 	}
 	defer func() { _ = k.Close() }()
+	if c.Bool("bidirectional") || c.IsSet("far-socket") {
+		return bothWays(c, format, k, r)
+	}
 	o, err := k.reservations.Reserve(c.Context, r)
 	if err != nil {
 		return k.Explain(err)
@@ -188,22 +242,17 @@ func printReserve(c *urfave.Context, r *api.ReserveRequest, o *api.Outcome, path
 	w := c.App.Writer
 	var b strings.Builder
 	if o.GetAccepted() {
-		fmt.Fprintf(&b, "reserved: %s of %s for %s\n", units.HumanRate(o.GetGrantedRate()), r.GetClass(), flow)
+		fmt.Fprintf(&b, "reserved: %s for %s\n", askedText(o.GetGrantedRate(), r), flow)
 		if o.GetGrantedRate() < r.GetRate() {
 			fmt.Fprintf(&b, "          less than the %s asked for, at least the %s needed\n", units.HumanRate(r.GetRate()), units.HumanRate(r.GetMinRate()))
 		}
+		for _, line := range whenText(o.GetQspec()) {
+			fmt.Fprintln(&b, line)
+		}
 		fmt.Fprintf(&b, "session:  %s, RSN %d\n", o.GetSessionId(), o.GetRsn())
 	} else {
-		fmt.Fprintf(&b, "refused:  %s of %s for %s\n", units.HumanRate(r.GetRate()), r.GetClass(), flow)
-		who, info := path.refuser(o)
-		fmt.Fprintf(&b, "by:       %s\n", who)
-		fmt.Fprintf(&b, "because:  %s\n", infoText(info))
-		if largest := path.largest(o); largest > 0 {
-			fmt.Fprintf(&b, "possible: at most %s now\n", units.HumanRate(largest))
-		}
-		if earliest := path.earliest(); earliest != "" {
-			fmt.Fprintf(&b, "          the full rate from %s\n", earliest)
-		}
+		fmt.Fprintf(&b, "refused:  %s for %s\n", askedText(r.GetRate(), r), flow)
+		printRefusal(&b, o, path)
 		fmt.Fprintf(&b, "session:  %s, RSN %d; nothing of this request is held\n", o.GetSessionId(), o.GetRsn())
 	}
 	fmt.Fprintf(&b, "time:     %s\n", cli.Micros(o.GetElapsedUs()))
@@ -217,6 +266,31 @@ func printReserve(c *urfave.Context, r *api.ReserveRequest, o *api.Outcome, path
 		return err
 	}
 	return path.print(w)
+}
+
+// askedText is what was asked for or granted: "20 Mbit/s of EF", "the class AF41, with
+// no rate promised", or a QSPEC.
+func askedText(rate uint64, r *api.ReserveRequest) string {
+	switch {
+	case r.GetQspec() != "":
+		return r.GetQspec()
+	case rate == 0:
+		return "the class " + r.GetClass() + ", with no rate promised,"
+	}
+	return units.HumanRate(rate) + " of " + r.GetClass()
+}
+
+// printRefusal says who refused, why, and what there would have been.
+func printRefusal(b *strings.Builder, o *api.Outcome, path path) {
+	who, info := path.refuser(o)
+	fmt.Fprintf(b, "by:       %s\n", who)
+	fmt.Fprintf(b, "because:  %s\n", infoText(info))
+	if largest := path.largest(o); largest > 0 {
+		fmt.Fprintf(b, "possible: at most %s now\n", units.HumanRate(largest))
+	}
+	if earliest := path.earliest(); earliest != "" {
+		fmt.Fprintf(b, "          the full rate from %s\n", earliest)
+	}
 }
 
 // infoText says what an INFO-SPEC means: what the node said, or else the words
