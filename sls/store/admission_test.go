@@ -54,7 +54,7 @@ func openDesk(path string) (*desk, error) {
 	d := &desk{l: sls.New(sls.Config{}), b: b}
 	s := sls.SLS{ID: "a", Customer: 1, Provider: 2, Classes: []sls.ClassSpec{{Class: sls.EF, CIR: admitCapacity}}}
 	_, records, err := b.Load()
-	if err = cmp.Or(err, d.l.LoadSLS([]sls.SLS{s})); err != nil {
+	if err := cmp.Or(err, d.l.LoadSLS([]sls.SLS{s})); err != nil {
 		return nil, err
 	}
 	for _, r := range records {

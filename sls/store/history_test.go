@@ -99,9 +99,11 @@ func TestRestoreBackup(t *testing.T) {
 	b := openBolt(t, filepath.Join(dir, "a.db"))
 	r := sample(1)
 	var backup bytes.Buffer
-	err := errors.Join(put(b, r), wait(func(done func(error)) { b.PutSLS(agreement("gold"), done) }))
-	if _, errB := b.Backup(&backup); errors.Join(err, errB) != nil {
-		t.Fatal(err, errB)
+	if err := errors.Join(put(b, r), wait(func(done func(error)) { b.PutSLS(agreement("gold"), done) })); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Backup(&backup); err != nil {
+		t.Fatal(err)
 	}
 	if err := errors.Join(put(b, sample(2)), b.Close()); err != nil {
 		t.Fatal(err)
