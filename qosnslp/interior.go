@@ -140,9 +140,14 @@ func (m *Machine) ingress(sid gistwire.SID, bound []wire.BoundSession) (side, bo
 			continue
 		}
 		if s := m.sessions[b.SID]; s != nil {
-			up := s.up
+			up, down := s.up, s.down
 			if s.state == creating && s.txn != nil {
-				up = s.txn.up
+				up, down = s.txn.up, s.txn.down
+			}
+			if up.mri.Upstream { // receiver-initiated: the ingress is where it goes to
+				if up = down; m.paths[b.SID] != nil {
+					up = m.paths[b.SID].next
+				}
 			}
 			if up.sii != 0 && up.peer != Stranger {
 				return up, true

@@ -374,3 +374,73 @@ func TestEgressWithoutEndToEnd(t *testing.T) {
 	w.run(10 * time.Minute)
 	w.wantStand(sid(1), 0)
 }
+
+// "If a receiver-initiated reservation over a stateless or reduced-state domain is
+// required, this can be implemented as shown in Figure 15": the RESERVE passes from the
+// egress to the ingress, which "needs to send a sender-initiated RESERVE' over the
+// stateless domain" and "needs to wait for a RESPONSE'. If the RESPONSE' notifies that
+// the reservation was accomplished successfully, then the ingress QNE sends a RESERVE
+// message further upstream." RFC 5974 §4.7.2
+func TestStatelessReceiverInitiated(t *testing.T) {
+	for _, room := range []uint64{100, 3} {
+		w, counts := domain(t, 1, room)
+		in, out := w.node(2), w.node(5)
+		local := gistwire.SID{0: 0x10, 15: 10}
+		edge := in.answer
+		var waits Question
+		in.answer = func(q *Question) (Verdict, bool) {
+			switch {
+			case q.SID == local, q.Kind == Release:
+				return edge(q)
+			case q.Kind == Inspect:
+				return Verdict{Accept: true, QSPEC: q.Message.QSPEC, NextPeer: 5, Next: hop(2), NSLPID: 2}, true
+			case q.Kind != Admit:
+				return Verdict{}, false
+			}
+			waits = *q
+			w.at(0, func() {
+				in.handle(Initiate{SID: local, NSLPID: 1, MRI: flow(), QSPEC: q.Message.QSPEC, Stateless: true,
+					Bound: []wire.BoundSession{{Code: wire.BindTunnel, SID: q.SID}}})
+			})
+			return Verdict{Ticket: later}, true
+		}
+		in.result = func(r Result) {
+			if r.SID != local || r.Kind != Reserved && r.Kind != Rejected {
+				return
+			}
+			v := Verdict{Ticket: waits.Ticket, Accept: r.Kind == Reserved, QSPEC: waits.Message.QSPEC, Info: r.Info}
+			if v.Accept {
+				in.held[waits.SID] = grant{waits.RSN, string(waits.Message.QSPEC)}
+			}
+			w.at(0, func() { in.handle(v) })
+		}
+		edgeOut := out.answer
+		out.answer = func(q *Question) (Verdict, bool) {
+			switch {
+			case q.Kind == Inspect:
+				return Verdict{Accept: true, QSPEC: q.Message.QSPEC, NextPeer: 6, Next: hop(5), NSLPID: 1}, true
+			case q.Kind == Admit && q.MRI.Upstream:
+				return Verdict{Accept: true, QSPEC: q.Message.QSPEC}, true
+			}
+			return edgeOut(q)
+		}
+		w.invite(sid(10), 5)
+		w.run(10 * time.Minute)
+		w.wantStateless()
+		if room < 5 {
+			w.wantAt(sid(10), 0)
+			w.wantAt(local, 0)
+			continue
+		}
+		w.wantAt(sid(10), 5, 1, 2, 5, 6)
+		w.wantAt(local, 5, 2, 5)
+		if counts[3].Reserved(w.now, 1) != 5 || waits.MRI.Upstream != true {
+			w.fatal("%d counted", counts[3].Reserved(w.now, 1))
+		}
+		w.node(6).handle(Terminate{SID: sid(10)})
+		w.run(10 * time.Minute)
+		w.wantAt(sid(10), 0)
+		w.wantAt(local, 0)
+		w.wantStateless()
+	}
+}
