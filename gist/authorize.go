@@ -1,7 +1,6 @@
 package gist
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -199,6 +198,44 @@ func (m *Machine) speaksFor(a *assoc, r *routing) bool {
 		m.authorised(a.cert, a.peer.addr, &r.mri, r.via)
 }
 
+// revalidation is the re-validation of all routing states, after the database has
+// changed: a slice at a time. A state that is used before it is its turn is
+// looked at then, so that nobody is served who is no longer authorised.
+type revalidation struct {
+	round uint32 // of the database: a state of an earlier one has to be looked at
+	// All routing states, those of earlier rounds first.
+	first, last *routing
+	gone        map[netip.AddrPort]int // states of peers that are out
+	tm          alarm
+}
+
+func (v *revalidation) alarm() *alarm   { return &v.tm }
+func (v *revalidation) fire(m *Machine) { m.revalidate() }
+
+func (v *revalidation) append(r *routing) {
+	r.round = v.round
+	if r.allPrev, r.allNext = v.last, nil; v.last != nil {
+		v.last.allNext = r
+	} else {
+		v.first = r
+	}
+	v.last = r
+}
+
+func (v *revalidation) remove(r *routing) {
+	if r.allPrev != nil {
+		r.allPrev.allNext = r.allNext
+	} else {
+		v.first = r.allNext
+	}
+	if r.allNext != nil {
+		r.allNext.allPrev = r.allPrev
+	} else {
+		v.last = r.allPrev
+	}
+	r.allPrev, r.allNext = nil, nil
+}
+
 // setPeers replaces the database: "the node MUST re-validate existing MAs and
 // the routing state table against the revised contents of the APD", and
 // applications are told. RFC 5971 §4.4.2
@@ -207,29 +244,53 @@ func (m *Machine) setPeers(entries []PeerEntry) {
 	if entries == nil {
 		m.cfg.Peers = []PeerEntry{}
 	}
-	gone := map[*peer]int{} // routing states
-	for _, r := range m.sessions {
-		for r != nil {
-			next := r.next
-			if r.peer != nil && !m.mayStay(r) {
-				gone[r.peer]++
-				r.status = Bad
-				m.notify(r, NodeAuthorisationChange, Bad, r.peer.sii)
-				m.destroy(r, ErrNotAuthorised)
-			}
-			r = next
+	m.recall = recall{} // by which states are found without looking
+	m.states.round++
+	if m.states.gone == nil {
+		m.states.gone = map[netip.AddrPort]int{}
+	}
+	m.revalidate()
+}
+
+// revalidate looks at a slice of the states.
+func (m *Machine) revalidate() {
+	v := &m.states
+	for budget := checkSlice; v.first != nil && v.first.round != v.round; budget-- {
+		if budget == 0 {
+			m.timers.set(v, m.now+int64(checkGap))
+			return
 		}
+		m.mayBeUsed(v.first)
 	}
 	// One line for each peer: they may have many states.
-	for _, p := range slices.SortedFunc(maps.Keys(gone), func(a, b *peer) int { return cmp.Compare(a.sii, b.sii) }) {
-		m.note("not-authorised", netip.AddrPortFrom(p.addr, p.port),
-			fmt.Sprintf("the authorised peer database has changed: %d routing states of peer %v are gone", gone[p], p.addr))
+	for _, p := range slices.SortedFunc(maps.Keys(v.gone), netip.AddrPort.Compare) {
+		m.note("not-authorised", p,
+			fmt.Sprintf("the authorised peer database has changed: %d routing states of peer %v are gone", v.gone[p], p.Addr()))
 	}
+	v.gone = nil
 	for _, a := range m.assocs {
 		if a.peer != nil && a.state != maAwaitingConnection && !a.used() && !m.knows(a) {
 			m.maClose(a, "the peer is no longer authorised")
 		}
 	}
+}
+
+// mayBeUsed says whether r's peer is still authorised, and ends r if not.
+func (m *Machine) mayBeUsed(r *routing) bool {
+	v := &m.states
+	if r.round == v.round {
+		return true
+	}
+	if r.peer != nil && !m.mayStay(r) {
+		v.gone[netip.AddrPortFrom(r.peer.addr, r.peer.port)]++
+		r.status = Bad
+		m.notify(r, NodeAuthorisationChange, Bad, r.peer.sii)
+		m.destroy(r, ErrNotAuthorised)
+		return false
+	}
+	v.remove(r)
+	v.append(r)
+	return true
 }
 
 // mayStay says whether r's peer is still authorised. A peer that no association

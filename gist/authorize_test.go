@@ -253,6 +253,85 @@ func TestReuseIsAuthorisedPerFlow(t *testing.T) {
 	}
 }
 
+// However many states there are, a changed database stops nothing else for long, and
+// nobody is served any more who is out of it: RFC 5971 §4.4.2, §8.4.
+func TestSetPeersInSlices(t *testing.T) {
+	const sessions = 3*checkSlice + 100
+	d := secureDomains(t, 17)
+	for i := range sessions {
+		d.q1.send(testSID(i), hop12, "data")
+		if i%500 == 499 {
+			d.net.Run(100 * time.Millisecond)
+		}
+	}
+	d.net.Run(time.Second)
+	if s := d.q2.m.Stats(); s.RoutingStates != sessions {
+		t.Fatalf("%+v", s)
+	}
+	peers := d.q2.cfg.Peers
+	left := func() int { return d.q2.m.Stats().RoutingStates }
+	step := func(want int) {
+		t.Helper()
+		before := left()
+		d.net.Run(checkGap)
+		if n := before - left(); n != want {
+			t.Errorf("%d states gone in one slice, want %d", n, want)
+		}
+	}
+	d.q2.notices, d.q2.recv, d.q2.status = nil, nil, nil
+	d.q2.do(SetPeers{Entries: peers[1:]})
+	if left() != sessions-checkSlice || len(d.q2.notices) != checkSlice {
+		t.Errorf("%d states left, %d notices", left(), len(d.q2.notices))
+	}
+	var waiting []wire.SID // of those that have not been looked at
+	for _, r := range d.q2.m.sessions {
+		if r.round != d.q2.m.states.round {
+			waiting = append(waiting, r.sid)
+		}
+	}
+	if len(waiting) != sessions-checkSlice {
+		t.Fatalf("%d wait", len(waiting))
+	}
+	// One is sent to, one gets Data: neither is served.
+	d.q2.send(waiting[0], hop12.Reverse(), "no more")
+	for id, a := range d.q2.m.assocs {
+		e := wire.Message{Header: wire.Header{Type: wire.Data, HopCount: 9, NSLPID: testNSLP}, HasMRI: true, MRI: hop12, HasSID: true, SID: waiting[1], NSLPData: []byte("data")}
+		if a.peer.addr == q1Addr {
+			d.q2.do(&ConnMessage{Conn: id, Payload: e.Append(nil)})
+		}
+	}
+	if len(d.q2.recv) != 0 || len(d.q2.m.RoutingStatesOf(waiting[1])) != 0 {
+		t.Errorf("received %v", d.q2.recv)
+	}
+	for _, st := range d.q2.m.RoutingStatesOf(waiting[0]) {
+		if st.Peer.IsValid() {
+			t.Errorf("still %+v", st)
+		}
+	}
+	d.q2.check()
+	step(checkSlice)
+	d.q2.do(SetPeers{Entries: peers[1:]}) // once more, halfway
+	d.net.Run(10 * checkGap)
+	for _, sid := range []wire.SID{waiting[2], waiting[len(waiting)-1]} {
+		if n := len(d.q2.m.RoutingStatesOf(sid)); n != 0 {
+			t.Errorf("%v: %d states", sid, n)
+		}
+	}
+	told := map[wire.SID]int{}
+	for _, n := range d.q2.notices {
+		if n.Type == NodeAuthorisationChange {
+			told[n.SID]++
+		}
+	}
+	if len(told) != sessions || len(d.q2.conns) != 0 || d.q2.m.Stats().Associations != 0 {
+		t.Errorf("told of %d sessions; %+v", len(told), d.q2.m.Stats())
+	}
+	if n := d.q2.noted("not-authorised"); n > 3 {
+		t.Errorf("%d lines", n)
+	}
+	d.q2.check()
+}
+
 // RFC 5971 §4.4.2: "When an APD entry is modified or deleted, the node MUST
 // re-validate existing MAs and the routing state table ... These changes SHOULD
 // be indicated to local signalling applications".

@@ -65,6 +65,7 @@ type Machine struct {
 	pending   int       // accepted connections without a Confirm
 	freeLists []*backlog
 	paths     pathIndex
+	states    revalidation
 	mtus      pathMTUs
 	lastSlot  instant // after the moments given to those that wait for the D-mode rate limit
 	stats     Stats

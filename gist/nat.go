@@ -115,6 +115,9 @@ func (m *Machine) stateOf(o *origin, nslp wire.NSLPID, sid wire.SID, mri *wire.M
 			found = r
 		}
 	}
+	if found != nil && !m.mayBeUsed(found) {
+		return nil
+	}
 	return found
 }
 

@@ -628,7 +628,7 @@ func (m *Machine) arm(r *routing) {
 
 // fire runs the timers of r that are due.
 func (r *routing) fire(m *Machine) {
-	if r.dead {
+	if r.dead || !m.mayBeUsed(r) {
 		return
 	}
 	m.expireQueue(r)

@@ -74,6 +74,8 @@ type routing struct {
 	next               *routing // same SID
 	mriPrev, mriNext   *routing // same MRI hash
 	userPrev, userNext *routing // same association
+	allPrev, allNext   *routing // all there are, see revalidation
+	round              uint32
 }
 
 // backlog is what a routing state holds while its messages cannot leave.
@@ -204,6 +206,9 @@ func (m *Machine) lookup(nslp wire.NSLPID, sid wire.SID, mri *wire.MRI) *routing
 	}
 	for r := m.sessions[sid]; r != nil; r = r.next {
 		if r.is(nslp, sid, mri) {
+			if !m.mayBeUsed(r) {
+				return nil
+			}
 			return r
 		}
 	}
@@ -248,6 +253,7 @@ func (m *Machine) newRouting(nslp wire.NSLPID, sid wire.SID, mri *wire.MRI, quer
 		r.mriNext.mriPrev = r
 	}
 	m.byMRI[h] = r
+	m.states.append(r)
 	m.stats.RoutingStates++
 	return r
 }
@@ -264,6 +270,7 @@ func (m *Machine) destroy(r *routing, err error) {
 	m.timers.remove(&r.tm)
 	m.unlinkSession(r)
 	m.unlinkMRI(r)
+	m.states.remove(r)
 	m.setAssoc(r, nil)
 	m.leaveQueue(r)
 	m.setPeer(r, nil)
