@@ -26,7 +26,7 @@ NOT_LABS   = $(strip $(foreach p,$(ALL),$(if $(findstring /labs/,$(p)),,$(p))))
 MAX_LINES := 800
 
 .DEFAULT_GOAL := help
-.PHONY: help build test skips demo bench microbench fuzz-short conformance rfc-map lab \
+.PHONY: help build test skips demo bench flood microbench fuzz-short conformance rfc-map lab \
         lint lint-fmt lint-vet lint-tidy lint-length lint-rfcmap lint-go lint-layers clean
 
 help: ## list the targets (the default)
@@ -54,6 +54,9 @@ demo: build ## one reservation across three ASs (JSON=1: for scripts; KEEP=1: le
 bench: build ## measure reservations through three ASs; writes build/bench.json
 	@mkdir -p $(BUILD)
 	@$(GO) run ./labs/01-three-networks/bench
+
+flood: ## 1,000,000 Queries of strangers against 1,000 live sessions, over kernel sockets
+	$(GO) test -run '^$$' -bench '^BenchmarkFlood$$' -benchtime 1x ./gist/transport
 
 microbench: ## run the packages' own benchmarks (PKGS=./gist/... for some)
 	$(GO) test -run '^$$' -bench . -benchmem $(PKGS)

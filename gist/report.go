@@ -203,12 +203,14 @@ func (m *Machine) dataRefused(r *routing, e *wire.ErrorData) {
 }
 
 // confirmRefused: the peer has made no state. Where the cookie has only become
-// too old another handshake will do, but not without a pause (RFC 5971 §4.4.6).
+// too old another handshake will do, but not without a pause (RFC 5971 §4.4.6). It
+// is no "local IP routing indication", after which the upstream direction were
+// in doubt, too (§7.1.3).
 func (m *Machine) confirmRefused(r *routing, o *origin, e *wire.ErrorData) {
 	switch {
 	case !r.querying:
 	case e.ID == wire.InvalidCookie:
-		m.pathBroken(r, m.cfg.T1)
+		m.startAnew(r, m.cfg.T1)
 		m.arm(r)
 	case lostState(e.ID):
 		m.querySM(r, erNoRSM, nil)

@@ -262,11 +262,17 @@ func (m *Machine) damp(r *routing) time.Duration {
 // any more. The state is Bad, messages wait, a handshake begins (RFC 5971
 // §7.1.3, the third option).
 func (m *Machine) pathBroken(r *routing, least time.Duration) {
+	m.startAnew(r, least)
+	m.doubtUpstream(r)
+}
+
+// startAnew makes r Bad until another handshake has been done, which begins after
+// the time given at least.
+func (m *Machine) startAnew(r *routing, least time.Duration) {
 	m.setStatus(r, Bad)
 	r.state, r.refreshAt = awaitingResponse, never
 	m.abandonConnect(r)
 	m.verifyPath(r, least)
-	m.doubtUpstream(r)
 }
 
 // suspect: the path may have changed. The state is Tentative and still used,

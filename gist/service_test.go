@@ -323,14 +323,40 @@ func TestLostStateIsTold(t *testing.T) {
 
 // refusal is an Error of b's about a message of a's.
 func (ch *chain) refusal(id wire.ErrorID, about wire.MessageType) {
+	ch.refusalBy("b", bAddr, aAddr, id, about)
+}
+
+func (ch *chain) refusalBy(name string, by, to netip.Addr, id wire.ErrorID, about wire.MessageType) {
 	e := wire.Message{
 		Header: wire.Header{HopCount: 9, Type: wire.Error, S: true}, HasNLI: true,
-		NLI: wire.NLI{PeerIdentity: []byte("b"), Address: bAddr, ValidityMS: 1000},
+		NLI: wire.NLI{PeerIdentity: []byte(name), Address: by, ValidityMS: 1000},
 		Error: &wire.ErrorData{ID: id, DMode: true, HasSID: true, SID: testSID(1), HasMRI: true, MRI: pc,
 			Header: wire.Header{Version: 1, Type: about, NSLPID: testNSLP, HopCount: 9}},
 	}
-	ch.net.Send(simnet.Datagram{From: netip.AddrPortFrom(bAddr, testPort), To: netip.AddrPortFrom(aAddr, testPort), TTL: 64, Payload: e.AppendDatagram(nil)})
+	ch.net.Send(simnet.Datagram{From: netip.AddrPortFrom(by, testPort), To: netip.AddrPortFrom(to, testPort), TTL: 64, Payload: e.AppendDatagram(nil)})
 	ch.net.Run(100 * time.Millisecond)
+}
+
+// RFC 5971 §7.1.3: the upstream direction is in doubt "because of local IP routing
+// indications": a cookie that was too old downstream is none.
+func TestInvalidCookieLeavesUpstreamAlone(t *testing.T) {
+	ch := newChain(t, 31, dmodeData)
+	ch.b.onRecv = func(r RecvMessage) { ch.b.sendUnreliable(r.SID, r.MRI, string(r.Data)) }
+	ch.a.sendUnreliable(testSID(1), pc, "one.")
+	ch.net.Run(time.Second)
+	ch.b.took()
+	back := pc.Reverse()
+	ch.refusalBy("c", cAddr, bAddr, wire.InvalidCookie, wire.Confirm)
+	if got := strings.Join(ch.b.took(), " "); got != "bad" {
+		t.Errorf("b was told %q, want of its downstream state alone", got)
+	}
+	if u := ch.b.m.lookup(testNSLP, testSID(1), &back); u == nil || u.status != Good {
+		t.Errorf("upstream: %+v", u)
+	}
+	ch.net.Run(2 * time.Second)
+	if r := ch.b.m.lookup(testNSLP, testSID(1), &pc); r == nil || r.status != Good {
+		t.Errorf("downstream, afterwards: %+v", r)
+	}
 }
 
 // RFC 5971 §4.4.6: what a refused Confirm, or refused Data, does to the Querying
