@@ -48,7 +48,7 @@ func (l *Lab) Claim(ctx context.Context, wait time.Duration) error {
 func (l *Lab) tryClaim() error {
 	claim, err := net.Listen("unix", claimName)
 	if err != nil {
-		return fmt.Errorf("%w: another demo, bench or test of this lab is running on this machine", ErrTaken)
+		return fmt.Errorf("%w: they are claimed %s", ErrTaken, heldBy("unix", claimName))
 	}
 	if err := free(); err != nil {
 		return errors.Join(err, claim.Close())
@@ -141,5 +141,5 @@ func taken(network, at string, err error) error {
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("the lab needs %s %s: %w", network, at, err)
 	}
-	return fmt.Errorf("%w: %s %s: %w (\"ss -lntup\" says by whom)", ErrTaken, network, at, err)
+	return fmt.Errorf("%w: %s %s is held %s: %w", ErrTaken, network, at, heldBy(network, at), err)
 }
