@@ -3,6 +3,7 @@ package transport
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"testing"
@@ -81,8 +82,32 @@ func join(t testing.TB, a *netns, aName string, aAddrs []string, b *netns, bName
 	b.address(bName, bAddrs...)
 	a.up(aName)
 	b.up(bName)
+	a.owns(aAddrs)
+	b.owns(bAddrs)
 	a.knows(aName, b, bName, bAddrs)
 	b.knows(bName, a, aName, aAddrs)
+}
+
+// owns waits until the kernel takes addresses for its own: those of IPv6 some time
+// after the link is up, and until then what is sent to them is in transit.
+func (n *netns) owns(addrs []string) {
+	n.t.Helper()
+	for _, s := range addrs {
+		a := netip.MustParsePrefix(s).Addr()
+		for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // poll
+			var routes []netlink.Route
+			n.do(func() (err error) {
+				routes, err = netlink.RouteGet(a.AsSlice())
+				return err
+			})
+			if len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL {
+				break
+			}
+			if time.Now().After(deadline) {
+				n.t.Fatalf("%v is not the kernel's own: %v", a, routes)
+			}
+		}
+	}
 }
 
 // knows has the kernel know the neighbour's link-layer address for good: what has
