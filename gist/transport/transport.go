@@ -29,7 +29,8 @@ type Handler func(events []gist.Event)
 type Stack interface {
 	// Connect opens a connection; ConnUp or ConnDown answers.
 	Connect(gist.Connect) error
-	// Send queues one whole message, in a copy.
+	// Send queues one whole message, in a copy. It and CloseConn are called from
+	// one goroutine at a time.
 	Send(gist.SendConn) error
 	// CloseConn closes a connection after what was sent before; no event
 	// follows.
