@@ -71,7 +71,7 @@ func bothWays(c *urfave.Context, format cli.Format, near *clients, r *api.Reserv
 				return err
 			}
 		}
-		if err = printReserve(c, requests[i], o, buildPath(o, nil)); err != nil {
+		if err := printReserve(c, requests[i], o, buildPath(o, nil)); err != nil {
 			return err
 		}
 	}
