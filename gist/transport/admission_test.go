@@ -198,7 +198,8 @@ func TestTCPSilentConnectionsDoNotKeepPeersOut(t *testing.T) {
 	if err := errs.next(t); !errors.Is(err, ErrTooManyConns) {
 		t.Errorf("a silent one went with %v, want ErrTooManyConns", err)
 	}
-	for deadline := time.Now().Add(patience); to.Conns() > 16; time.Sleep(time.Millisecond) { // those broken off are on their way out
+	// Those broken off are on their way out.
+	for deadline := time.Now().Add(patience); to.Conns() > 16; time.Sleep(time.Millisecond) { // poll
 		if time.Now().After(deadline) {
 			t.Fatalf("%d connections", to.Conns())
 		}

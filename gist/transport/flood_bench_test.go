@@ -75,7 +75,7 @@ func (f *floodFrom) run(to netip.AddrPort, mri wire.MRI) {
 		f.refused += int64(len(SendErrors(f.udp.Send(batch[:n]))))
 		sent += n
 		if ahead := time.Duration(sent)*time.Second/floodRate - time.Since(start); ahead > time.Millisecond {
-			time.Sleep(ahead)
+			<-time.After(ahead) // the rate is of real time
 		}
 	}
 	f.took, f.cpu = time.Since(start), cpuTime(unix.RUSAGE_THREAD)-before
@@ -182,7 +182,7 @@ func (l *liveLoad) left() (n int) {
 
 // settle waits until all is answered, or for ten seconds.
 func (l *liveLoad) settle() {
-	for end := time.Now().Add(10 * time.Second); l.left() > 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); l.left() > 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) { // poll
 		l.repeat()
 	}
 }
