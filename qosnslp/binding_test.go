@@ -24,7 +24,7 @@ func (w *world) wantGone(s gistwire.SID) {
 // BOUND-SESSION-ID object into all messages it sends for the same session … MUST
 // store the value"; "MUST be ready to process more than one". RFC 5974 §3.2.8, §5.3.3.
 // "the RESERVE message MUST include the SESSION-ID of that other session"
-// (§5.4.1). All codes of §5.1.3.4.
+// (§5.1.2.1, §5.4.1). All codes of §5.1.3.4.
 func TestBoundInAllMessages(t *testing.T) {
 	w := newWorld(t, 3, 1)
 	w.reserve(sid(2), 4)

@@ -283,7 +283,8 @@ func TestErrorCatalogue(t *testing.T) {
 	}
 }
 
-// What is told of a bad object is the object itself. RFC 5974 §5.1.3.6
+// What is told of a bad object is the object itself: here of a classifier, whose
+// "Flags MUST only be set if the data is present in the MRI". RFC 5974 §5.1.3.6, §5.1.3.5
 func TestOffendingObjectComesBack(t *testing.T) {
 	w := at2(with(func(m *wire.Message) { m.PacketClassifier = []byte{byte(wire.ClassifySPI), 1, 2, 3} }))(t)
 	values, err := w.node(2).last(isResponse).InfoSpec.ObjectValues()

@@ -11,7 +11,7 @@ import (
 )
 
 // L is (K + 0.5) * 1.5 * R with K = 3, R from REFRESH-PERIOD, 30 s without.
-// RFC 5974 §5.3.4, §5.1.2.1, RFC 2205 §3.7. A committed reservation that is not
+// RFC 5974 §5.3.4, §5.1.2.1, §5.4.1, RFC 2205 §3.7. A committed reservation that is not
 // refreshed is released, with TEAR downstream.
 func TestLifetime(t *testing.T) {
 	for _, ms := range []uint32{0, 2000} {
@@ -419,7 +419,9 @@ func TestNextPeerBack(t *testing.T) {
 }
 
 // The first inter-domain QNE adds a missing RII: it retransmits, and the
-// RESPONSE stops there. An error goes on upstream by RSN.
+// RESPONSE stops there: it "MUST NOT be forwarded further along the path if it contains
+// an Informational or Success INFO-SPEC class". An error goes on upstream by RSN. RFC
+// 5974 §5.4.3
 func TestMissingRII(t *testing.T) {
 	w := scripted(t)
 	w.loss = 0

@@ -244,7 +244,7 @@ func TestRepeatAnsweredFromState(t *testing.T) {
 }
 
 // "When receiving a message containing an RII object the node MUST send a
-// RESPONSE if the SCOPING flag is set". RFC 5974 §5.3.2
+// RESPONSE if the SCOPING flag is set". RFC 5974 §5.3.2, §5.4.1
 func TestScoping(t *testing.T) {
 	w := scripted(t)
 	msg := withRII(reserveMsg(0, 5, qspec(1)), 9)
@@ -258,7 +258,8 @@ func TestScoping(t *testing.T) {
 }
 
 // "A refresh right along the path can be forced by requesting a RESPONSE from
-// the far end". RFC 5974 §5.1.2.1
+// the far end". RFC 5974 §5.1.2.1. "If the RESERVE message included an RII, and […] the
+// QNE is the last QNE on the path", it answers (§5.4.1).
 func TestForcedRefresh(t *testing.T) {
 	w := reserved(t, 3)
 	asked := w.node(3).asked[Admit]

@@ -244,7 +244,7 @@ func withRIIBytes(rsn, epoch uint32) []byte {
 
 // "The downstream stateful QNE must then also tear down the other sessions
 // indicated. The downstream stateful QNE must silently ignore any unknown
-// SESSION-IDs"; an old RSN is "silently discarded". RFC 5974 §3.2.6, §5.3.6. It
+// SESSION-IDs"; an old RSN is "silently discarded". RFC 5974 §3.2.6, §5.3.6, §5.4.1. It
 // travels on as a summary tear.
 func TestSummaryTear(t *testing.T) {
 	w := crowd(t, 4, 6)

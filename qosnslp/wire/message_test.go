@@ -125,7 +125,8 @@ func goldens() []golden {
 	}}
 }
 
-// The golden octets of every kind of message, both ways. RFC 5974 §5.1.2, §5.1.2.2,
+// The golden octets of every kind of message, both ways, and of all objects, which
+// "MUST be understood by all QNEs" (RFC 5974 §5.1.3). RFC 5974 §5.1.2, §5.1.2.2,
 // §5.1.3.1, §5.1.3.2, §5.1.3.3, §5.1.3.4, §5.1.3.5, §5.1.3.6, §5.1.3.7,
 // §5.1.3.8, §5.1.3.9, §5.1.3.10, §5.1.3.11
 func TestGolden(t *testing.T) {
@@ -241,7 +242,7 @@ func TestTruncation(t *testing.T) {
 }
 
 // What is wrong with a message, as the error RESPONSE tells it. RFC 5974
-// §5.1.3.6, §5.3.5, §5.3.7. Of binding codes "Value 0 is reserved." RFC 5974 §6.3
+// §5.1.1, §5.1.3.6, §5.3.5, §5.3.7. Of binding codes "Value 0 is reserved." RFC 5974 §6.3
 func TestParseErrors(t *testing.T) {
 	const rsn = "0002 0002 00000001 00000002"
 	for _, c := range []struct {
