@@ -1,4 +1,4 @@
-package docs_test
+package gist_test
 
 import (
 	"crypto/rand"
@@ -12,7 +12,7 @@ import (
 
 // Two nodes, 192.0.2.1 and 192.0.2.2, and a wire between them that is a slice.
 // A's application sends a message about a flow; B's gets it.
-func Example_gist() {
+func Example() {
 	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	nodes := map[netip.Addr]*gist.Machine{a: newNode(a, b), b: newNode(b, a)}
 	flow := wire.Flow{
