@@ -34,6 +34,57 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Scope is how far a RESERVE or a QUERY goes: the generic flag SCOPING of RFC 5974
+// §5.1.1, in its words.
+type Scope int32
+
+const (
+	Scope_SCOPE_UNSPECIFIED Scope = 0 // in a request: the whole path
+	Scope_SCOPE_WHOLE_PATH  Scope = 1
+	Scope_SCOPE_NEXT_HOP    Scope = 2 // the next QNE: the neighbouring domain, up to its far border
+)
+
+// Enum value maps for Scope.
+var (
+	Scope_name = map[int32]string{
+		0: "SCOPE_UNSPECIFIED",
+		1: "SCOPE_WHOLE_PATH",
+		2: "SCOPE_NEXT_HOP",
+	}
+	Scope_value = map[string]int32{
+		"SCOPE_UNSPECIFIED": 0,
+		"SCOPE_WHOLE_PATH":  1,
+		"SCOPE_NEXT_HOP":    2,
+	}
+)
+
+func (x Scope) Enum() *Scope {
+	p := new(Scope)
+	*p = x
+	return p
+}
+
+func (x Scope) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Scope) Descriptor() protoreflect.EnumDescriptor {
+	return file_interqos_proto_enumTypes[0].Descriptor()
+}
+
+func (Scope) Type() protoreflect.EnumType {
+	return &file_interqos_proto_enumTypes[0]
+}
+
+func (x Scope) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Scope.Descriptor instead.
+func (Scope) EnumDescriptor() ([]byte, []int) {
+	return file_interqos_proto_rawDescGZIP(), []int{0}
+}
+
 // Verdict is what a domain did, as in DOMAIN-RECORDS.
 type Verdict int32
 
@@ -80,11 +131,11 @@ func (x Verdict) String() string {
 }
 
 func (Verdict) Descriptor() protoreflect.EnumDescriptor {
-	return file_interqos_proto_enumTypes[0].Descriptor()
+	return file_interqos_proto_enumTypes[1].Descriptor()
 }
 
 func (Verdict) Type() protoreflect.EnumType {
-	return &file_interqos_proto_enumTypes[0]
+	return &file_interqos_proto_enumTypes[1]
 }
 
 func (x Verdict) Number() protoreflect.EnumNumber {
@@ -93,7 +144,7 @@ func (x Verdict) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Verdict.Descriptor instead.
 func (Verdict) EnumDescriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{0}
+	return file_interqos_proto_rawDescGZIP(), []int{1}
 }
 
 // Proof is what the signature of a domain's record is worth
@@ -140,11 +191,11 @@ func (x Proof) String() string {
 }
 
 func (Proof) Descriptor() protoreflect.EnumDescriptor {
-	return file_interqos_proto_enumTypes[1].Descriptor()
+	return file_interqos_proto_enumTypes[2].Descriptor()
 }
 
 func (Proof) Type() protoreflect.EnumType {
-	return &file_interqos_proto_enumTypes[1]
+	return &file_interqos_proto_enumTypes[2]
 }
 
 func (x Proof) Number() protoreflect.EnumNumber {
@@ -153,7 +204,7 @@ func (x Proof) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Proof.Descriptor instead.
 func (Proof) EnumDescriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{1}
+	return file_interqos_proto_rawDescGZIP(), []int{2}
 }
 
 type ReservationState int32
@@ -195,11 +246,11 @@ func (x ReservationState) String() string {
 }
 
 func (ReservationState) Descriptor() protoreflect.EnumDescriptor {
-	return file_interqos_proto_enumTypes[2].Descriptor()
+	return file_interqos_proto_enumTypes[3].Descriptor()
 }
 
 func (ReservationState) Type() protoreflect.EnumType {
-	return &file_interqos_proto_enumTypes[2]
+	return &file_interqos_proto_enumTypes[3]
 }
 
 func (x ReservationState) Number() protoreflect.EnumNumber {
@@ -208,7 +259,7 @@ func (x ReservationState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ReservationState.Descriptor instead.
 func (ReservationState) EnumDescriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{2}
+	return file_interqos_proto_rawDescGZIP(), []int{3}
 }
 
 // Role is the place of this AS on the reservation's path.
@@ -251,11 +302,11 @@ func (x Role) String() string {
 }
 
 func (Role) Descriptor() protoreflect.EnumDescriptor {
-	return file_interqos_proto_enumTypes[3].Descriptor()
+	return file_interqos_proto_enumTypes[4].Descriptor()
 }
 
 func (Role) Type() protoreflect.EnumType {
-	return &file_interqos_proto_enumTypes[3]
+	return &file_interqos_proto_enumTypes[4]
 }
 
 func (x Role) Number() protoreflect.EnumNumber {
@@ -264,7 +315,7 @@ func (x Role) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Role.Descriptor instead.
 func (Role) EnumDescriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{3}
+	return file_interqos_proto_rawDescGZIP(), []int{4}
 }
 
 type AppliedSLS_Action int32
@@ -303,11 +354,11 @@ func (x AppliedSLS_Action) String() string {
 }
 
 func (AppliedSLS_Action) Descriptor() protoreflect.EnumDescriptor {
-	return file_interqos_proto_enumTypes[4].Descriptor()
+	return file_interqos_proto_enumTypes[5].Descriptor()
 }
 
 func (AppliedSLS_Action) Type() protoreflect.EnumType {
-	return &file_interqos_proto_enumTypes[4]
+	return &file_interqos_proto_enumTypes[5]
 }
 
 func (x AppliedSLS_Action) Number() protoreflect.EnumNumber {
@@ -355,11 +406,11 @@ func (x TraceEvent_Direction) String() string {
 }
 
 func (TraceEvent_Direction) Descriptor() protoreflect.EnumDescriptor {
-	return file_interqos_proto_enumTypes[5].Descriptor()
+	return file_interqos_proto_enumTypes[6].Descriptor()
 }
 
 func (TraceEvent_Direction) Type() protoreflect.EnumType {
-	return &file_interqos_proto_enumTypes[5]
+	return &file_interqos_proto_enumTypes[6]
 }
 
 func (x TraceEvent_Direction) Number() protoreflect.EnumNumber {
@@ -413,8 +464,16 @@ type ReserveRequest struct {
 	// The session of the opposite direction: the two are bound as a bidirectional
 	// reservation (RFC 5974 §4.4), and end together. Each end reserves its own.
 	OppositeSessionId string `protobuf:"bytes,18,opt,name=opposite_session_id,json=oppositeSessionId,proto3" json:"opposite_session_id,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// How far it goes. Not with receiver_initiated, proxy or opposite_session_id
+	// where it is SCOPE_NEXT_HOP. A reservation keeps the one that it was made with.
+	Scope Scope `protobuf:"varint,19,opt,name=scope,proto3,enum=interqos.v1.Scope" json:"scope,omitempty"`
+	// As far as the first P-QNE, a node with nslp.proxy that answers in the place of
+	// all beyond it (RFC 5974 §4.8); on a path without one, as far as the flow goes.
+	// With receiver_initiated it is the P-QNE that is invited. Not with
+	// opposite_session_id. A reservation keeps it.
+	Proxy         bool `protobuf:"varint,20,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReserveRequest) Reset() {
@@ -571,6 +630,20 @@ func (x *ReserveRequest) GetOppositeSessionId() string {
 		return x.OppositeSessionId
 	}
 	return ""
+}
+
+func (x *ReserveRequest) GetScope() Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return Scope_SCOPE_UNSPECIFIED
+}
+
+func (x *ReserveRequest) GetProxy() bool {
+	if x != nil {
+		return x.Proxy
+	}
+	return false
 }
 
 type ModifyRequest struct {
@@ -740,7 +813,9 @@ type WatchEvent struct {
 	// What this AS's own application was told.
 	Info *Info `protobuf:"bytes,4,opt,name=info,proto3" json:"info,omitempty"`
 	// It is gone in this AS; the last event.
-	Gone          bool `protobuf:"varint,5,opt,name=gone,proto3" json:"gone,omitempty"`
+	Gone bool `protobuf:"varint,5,opt,name=gone,proto3" json:"gone,omitempty"`
+	// What a NOTIFY of the path says (RFC 5974 §5.4.4).
+	Notification  *Info `protobuf:"bytes,6,opt,name=notification,proto3" json:"notification,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -808,6 +883,13 @@ func (x *WatchEvent) GetGone() bool {
 		return x.Gone
 	}
 	return false
+}
+
+func (x *WatchEvent) GetNotification() *Info {
+	if x != nil {
+		return x.Notification
+	}
+	return nil
 }
 
 // TimeInterval is [start, end).
@@ -1128,7 +1210,11 @@ type Outcome struct {
 	Domains []*Domain `protobuf:"bytes,8,rep,name=domains,proto3" json:"domains,omitempty"`
 	// What the path answered: QoS Reserved, or of a query or a refusal QoS
 	// Available, as QSPEC text. Empty: nothing.
-	Qspec         string `protobuf:"bytes,9,opt,name=qspec,proto3" json:"qspec,omitempty"`
+	Qspec string `protobuf:"bytes,9,opt,name=qspec,proto3" json:"qspec,omitempty"`
+	// What the request, or of Modify the reservation, has of these; not there of
+	// Release.
+	Scope         Scope `protobuf:"varint,10,opt,name=scope,proto3,enum=interqos.v1.Scope" json:"scope,omitempty"`
+	Proxy         bool  `protobuf:"varint,11,opt,name=proxy,proto3" json:"proxy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1224,6 +1310,20 @@ func (x *Outcome) GetQspec() string {
 		return x.Qspec
 	}
 	return ""
+}
+
+func (x *Outcome) GetScope() Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return Scope_SCOPE_UNSPECIFIED
+}
+
+func (x *Outcome) GetProxy() bool {
+	if x != nil {
+		return x.Proxy
+	}
+	return false
 }
 
 // Flow is the data flow that is reserved for.
@@ -5205,7 +5305,7 @@ var File_interqos_proto protoreflect.FileDescriptor
 
 const file_interqos_proto_rawDesc = "" +
 	"\n" +
-	"\x0einterqos.proto\x12\vinterqos.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc1\x04\n" +
+	"\x0einterqos.proto\x12\vinterqos.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\x05\n" +
 	"\x0eReserveRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x16\n" +
@@ -5227,7 +5327,9 @@ const file_interqos_proto_rawDesc = "" +
 	"\x05qspec\x18\x0f \x01(\tR\x05qspec\x12\x14\n" +
 	"\x05times\x18\x10 \x01(\tR\x05times\x12-\n" +
 	"\x12receiver_initiated\x18\x11 \x01(\bR\x11receiverInitiated\x12.\n" +
-	"\x13opposite_session_id\x18\x12 \x01(\tR\x11oppositeSessionId\"\x8d\x02\n" +
+	"\x13opposite_session_id\x18\x12 \x01(\tR\x11oppositeSessionId\x12(\n" +
+	"\x05scope\x18\x13 \x01(\x0e2\x12.interqos.v1.ScopeR\x05scope\x12\x14\n" +
+	"\x05proxy\x18\x14 \x01(\bR\x05proxy\"\x8d\x02\n" +
 	"\rModifyRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x12\n" +
@@ -5241,14 +5343,15 @@ const file_interqos_proto_rawDesc = "" +
 	"\rcheck_records\x18\t \x01(\bR\fcheckRecords\"-\n" +
 	"\fWatchRequest\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\tR\tsessionId\"\xe6\x01\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\"\x9d\x02\n" +
 	"\n" +
 	"WatchEvent\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12:\n" +
 	"\vreservation\x18\x02 \x01(\v2\x18.interqos.v1.ReservationR\vreservation\x121\n" +
 	"\amessage\x18\x03 \x01(\v2\x17.interqos.v1.TraceEventR\amessage\x12%\n" +
 	"\x04info\x18\x04 \x01(\v2\x11.interqos.v1.InfoR\x04info\x12\x12\n" +
-	"\x04gone\x18\x05 \x01(\bR\x04gone\"n\n" +
+	"\x04gone\x18\x05 \x01(\bR\x04gone\x125\n" +
+	"\fnotification\x18\x06 \x01(\v2\x11.interqos.v1.InfoR\fnotification\"n\n" +
 	"\fTimeInterval\x120\n" +
 	"\x05start\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12,\n" +
 	"\x03end\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03end\"d\n" +
@@ -5273,7 +5376,7 @@ const file_interqos_proto_rawDesc = "" +
 	"\aingress\x18\b \x01(\tR\aingress\x12\x16\n" +
 	"\x06egress\x18\t \x01(\tR\x06egress\x12(\n" +
 	"\x05proof\x18\n" +
-	" \x01(\x0e2\x12.interqos.v1.ProofR\x05proof\"\xa7\x02\n" +
+	" \x01(\x0e2\x12.interqos.v1.ProofR\x05proof\"\xe7\x02\n" +
 	"\aOutcome\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x10\n" +
@@ -5285,7 +5388,10 @@ const file_interqos_proto_rawDesc = "" +
 	"\n" +
 	"elapsed_us\x18\a \x01(\x04R\telapsedUs\x12-\n" +
 	"\adomains\x18\b \x03(\v2\x13.interqos.v1.DomainR\adomains\x12\x14\n" +
-	"\x05qspec\x18\t \x01(\tR\x05qspec\"\xa8\x01\n" +
+	"\x05qspec\x18\t \x01(\tR\x05qspec\x12(\n" +
+	"\x05scope\x18\n" +
+	" \x01(\x0e2\x12.interqos.v1.ScopeR\x05scope\x12\x14\n" +
+	"\x05proxy\x18\v \x01(\bR\x05proxy\"\xa8\x01\n" +
 	"\x04Flow\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x1a\n" +
@@ -5636,7 +5742,11 @@ const file_interqos_proto_rawDesc = "" +
 	"downstream\x18\x05 \x01(\rR\n" +
 	"downstream\x128\n" +
 	"\trefreshed\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\trefreshed\x124\n" +
-	"\aexpires\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aexpires*\xa4\x01\n" +
+	"\aexpires\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aexpires*H\n" +
+	"\x05Scope\x12\x15\n" +
+	"\x11SCOPE_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10SCOPE_WHOLE_PATH\x10\x01\x12\x12\n" +
+	"\x0eSCOPE_NEXT_HOP\x10\x02*\xa4\x01\n" +
 	"\aVerdict\x12\x17\n" +
 	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11VERDICT_COMMITTED\x10\x01\x12\x13\n" +
@@ -5704,204 +5814,208 @@ func file_interqos_proto_rawDescGZIP() []byte {
 	return file_interqos_proto_rawDescData
 }
 
-var file_interqos_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_interqos_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
 var file_interqos_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
 var file_interqos_proto_goTypes = []any{
-	(Verdict)(0),                     // 0: interqos.v1.Verdict
-	(Proof)(0),                       // 1: interqos.v1.Proof
-	(ReservationState)(0),            // 2: interqos.v1.ReservationState
-	(Role)(0),                        // 3: interqos.v1.Role
-	(AppliedSLS_Action)(0),           // 4: interqos.v1.AppliedSLS.Action
-	(TraceEvent_Direction)(0),        // 5: interqos.v1.TraceEvent.Direction
-	(*ReserveRequest)(nil),           // 6: interqos.v1.ReserveRequest
-	(*ModifyRequest)(nil),            // 7: interqos.v1.ModifyRequest
-	(*WatchRequest)(nil),             // 8: interqos.v1.WatchRequest
-	(*WatchEvent)(nil),               // 9: interqos.v1.WatchEvent
-	(*TimeInterval)(nil),             // 10: interqos.v1.TimeInterval
-	(*ReleaseRequest)(nil),           // 11: interqos.v1.ReleaseRequest
-	(*Info)(nil),                     // 12: interqos.v1.Info
-	(*Domain)(nil),                   // 13: interqos.v1.Domain
-	(*Outcome)(nil),                  // 14: interqos.v1.Outcome
-	(*Flow)(nil),                     // 15: interqos.v1.Flow
-	(*Reservation)(nil),              // 16: interqos.v1.Reservation
-	(*ListReservationsRequest)(nil),  // 17: interqos.v1.ListReservationsRequest
-	(*ListReservationsResponse)(nil), // 18: interqos.v1.ListReservationsResponse
-	(*GetReservationRequest)(nil),    // 19: interqos.v1.GetReservationRequest
-	(*ApplyRequest)(nil),             // 20: interqos.v1.ApplyRequest
-	(*ApplyResponse)(nil),            // 21: interqos.v1.ApplyResponse
-	(*AppliedSLS)(nil),               // 22: interqos.v1.AppliedSLS
-	(*SLSEdit)(nil),                  // 23: interqos.v1.SLSEdit
-	(*SLSBreak)(nil),                 // 24: interqos.v1.SLSBreak
-	(*SLSHistoryRequest)(nil),        // 25: interqos.v1.SLSHistoryRequest
-	(*SLSHistoryResponse)(nil),       // 26: interqos.v1.SLSHistoryResponse
-	(*SLSChange)(nil),                // 27: interqos.v1.SLSChange
-	(*RollbackRequest)(nil),          // 28: interqos.v1.RollbackRequest
-	(*SLS)(nil),                      // 29: interqos.v1.SLS
-	(*SLSClass)(nil),                 // 30: interqos.v1.SLSClass
-	(*ListSLSRequest)(nil),           // 31: interqos.v1.ListSLSRequest
-	(*ListSLSResponse)(nil),          // 32: interqos.v1.ListSLSResponse
-	(*ShowSLSRequest)(nil),           // 33: interqos.v1.ShowSLSRequest
-	(*UsageRequest)(nil),             // 34: interqos.v1.UsageRequest
-	(*UsageResponse)(nil),            // 35: interqos.v1.UsageResponse
-	(*SLSUsage)(nil),                 // 36: interqos.v1.SLSUsage
-	(*DeleteSLSRequest)(nil),         // 37: interqos.v1.DeleteSLSRequest
-	(*DeleteSLSResponse)(nil),        // 38: interqos.v1.DeleteSLSResponse
-	(*MatchRequest)(nil),             // 39: interqos.v1.MatchRequest
-	(*MatchResponse)(nil),            // 40: interqos.v1.MatchResponse
-	(*SLSFit)(nil),                   // 41: interqos.v1.SLSFit
-	(*CalendarRequest)(nil),          // 42: interqos.v1.CalendarRequest
-	(*CalendarResponse)(nil),         // 43: interqos.v1.CalendarResponse
-	(*CalendarStep)(nil),             // 44: interqos.v1.CalendarStep
-	(*StatusRequest)(nil),            // 45: interqos.v1.StatusRequest
-	(*NodeStatus)(nil),               // 46: interqos.v1.NodeStatus
-	(*BGPPeer)(nil),                  // 47: interqos.v1.BGPPeer
-	(*Edge)(nil),                     // 48: interqos.v1.Edge
-	(*GISTCounts)(nil),               // 49: interqos.v1.GISTCounts
-	(*NSLPCounts)(nil),               // 50: interqos.v1.NSLPCounts
-	(*LedgerCounts)(nil),             // 51: interqos.v1.LedgerCounts
-	(*Driver)(nil),                   // 52: interqos.v1.Driver
-	(*Store)(nil),                    // 53: interqos.v1.Store
-	(*RoutesRequest)(nil),            // 54: interqos.v1.RoutesRequest
-	(*RoutesResponse)(nil),           // 55: interqos.v1.RoutesResponse
-	(*Route)(nil),                    // 56: interqos.v1.Route
-	(*TraceRequest)(nil),             // 57: interqos.v1.TraceRequest
-	(*TraceResponse)(nil),            // 58: interqos.v1.TraceResponse
-	(*TraceEvent)(nil),               // 59: interqos.v1.TraceEvent
-	(*ReloadRequest)(nil),            // 60: interqos.v1.ReloadRequest
-	(*ReloadResponse)(nil),           // 61: interqos.v1.ReloadResponse
-	(*StateRequest)(nil),             // 62: interqos.v1.StateRequest
-	(*StateResponse)(nil),            // 63: interqos.v1.StateResponse
-	(*RoutingState)(nil),             // 64: interqos.v1.RoutingState
-	(*Association)(nil),              // 65: interqos.v1.Association
-	(*Session)(nil),                  // 66: interqos.v1.Session
-	(*durationpb.Duration)(nil),      // 67: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 68: google.protobuf.Timestamp
+	(Scope)(0),                       // 0: interqos.v1.Scope
+	(Verdict)(0),                     // 1: interqos.v1.Verdict
+	(Proof)(0),                       // 2: interqos.v1.Proof
+	(ReservationState)(0),            // 3: interqos.v1.ReservationState
+	(Role)(0),                        // 4: interqos.v1.Role
+	(AppliedSLS_Action)(0),           // 5: interqos.v1.AppliedSLS.Action
+	(TraceEvent_Direction)(0),        // 6: interqos.v1.TraceEvent.Direction
+	(*ReserveRequest)(nil),           // 7: interqos.v1.ReserveRequest
+	(*ModifyRequest)(nil),            // 8: interqos.v1.ModifyRequest
+	(*WatchRequest)(nil),             // 9: interqos.v1.WatchRequest
+	(*WatchEvent)(nil),               // 10: interqos.v1.WatchEvent
+	(*TimeInterval)(nil),             // 11: interqos.v1.TimeInterval
+	(*ReleaseRequest)(nil),           // 12: interqos.v1.ReleaseRequest
+	(*Info)(nil),                     // 13: interqos.v1.Info
+	(*Domain)(nil),                   // 14: interqos.v1.Domain
+	(*Outcome)(nil),                  // 15: interqos.v1.Outcome
+	(*Flow)(nil),                     // 16: interqos.v1.Flow
+	(*Reservation)(nil),              // 17: interqos.v1.Reservation
+	(*ListReservationsRequest)(nil),  // 18: interqos.v1.ListReservationsRequest
+	(*ListReservationsResponse)(nil), // 19: interqos.v1.ListReservationsResponse
+	(*GetReservationRequest)(nil),    // 20: interqos.v1.GetReservationRequest
+	(*ApplyRequest)(nil),             // 21: interqos.v1.ApplyRequest
+	(*ApplyResponse)(nil),            // 22: interqos.v1.ApplyResponse
+	(*AppliedSLS)(nil),               // 23: interqos.v1.AppliedSLS
+	(*SLSEdit)(nil),                  // 24: interqos.v1.SLSEdit
+	(*SLSBreak)(nil),                 // 25: interqos.v1.SLSBreak
+	(*SLSHistoryRequest)(nil),        // 26: interqos.v1.SLSHistoryRequest
+	(*SLSHistoryResponse)(nil),       // 27: interqos.v1.SLSHistoryResponse
+	(*SLSChange)(nil),                // 28: interqos.v1.SLSChange
+	(*RollbackRequest)(nil),          // 29: interqos.v1.RollbackRequest
+	(*SLS)(nil),                      // 30: interqos.v1.SLS
+	(*SLSClass)(nil),                 // 31: interqos.v1.SLSClass
+	(*ListSLSRequest)(nil),           // 32: interqos.v1.ListSLSRequest
+	(*ListSLSResponse)(nil),          // 33: interqos.v1.ListSLSResponse
+	(*ShowSLSRequest)(nil),           // 34: interqos.v1.ShowSLSRequest
+	(*UsageRequest)(nil),             // 35: interqos.v1.UsageRequest
+	(*UsageResponse)(nil),            // 36: interqos.v1.UsageResponse
+	(*SLSUsage)(nil),                 // 37: interqos.v1.SLSUsage
+	(*DeleteSLSRequest)(nil),         // 38: interqos.v1.DeleteSLSRequest
+	(*DeleteSLSResponse)(nil),        // 39: interqos.v1.DeleteSLSResponse
+	(*MatchRequest)(nil),             // 40: interqos.v1.MatchRequest
+	(*MatchResponse)(nil),            // 41: interqos.v1.MatchResponse
+	(*SLSFit)(nil),                   // 42: interqos.v1.SLSFit
+	(*CalendarRequest)(nil),          // 43: interqos.v1.CalendarRequest
+	(*CalendarResponse)(nil),         // 44: interqos.v1.CalendarResponse
+	(*CalendarStep)(nil),             // 45: interqos.v1.CalendarStep
+	(*StatusRequest)(nil),            // 46: interqos.v1.StatusRequest
+	(*NodeStatus)(nil),               // 47: interqos.v1.NodeStatus
+	(*BGPPeer)(nil),                  // 48: interqos.v1.BGPPeer
+	(*Edge)(nil),                     // 49: interqos.v1.Edge
+	(*GISTCounts)(nil),               // 50: interqos.v1.GISTCounts
+	(*NSLPCounts)(nil),               // 51: interqos.v1.NSLPCounts
+	(*LedgerCounts)(nil),             // 52: interqos.v1.LedgerCounts
+	(*Driver)(nil),                   // 53: interqos.v1.Driver
+	(*Store)(nil),                    // 54: interqos.v1.Store
+	(*RoutesRequest)(nil),            // 55: interqos.v1.RoutesRequest
+	(*RoutesResponse)(nil),           // 56: interqos.v1.RoutesResponse
+	(*Route)(nil),                    // 57: interqos.v1.Route
+	(*TraceRequest)(nil),             // 58: interqos.v1.TraceRequest
+	(*TraceResponse)(nil),            // 59: interqos.v1.TraceResponse
+	(*TraceEvent)(nil),               // 60: interqos.v1.TraceEvent
+	(*ReloadRequest)(nil),            // 61: interqos.v1.ReloadRequest
+	(*ReloadResponse)(nil),           // 62: interqos.v1.ReloadResponse
+	(*StateRequest)(nil),             // 63: interqos.v1.StateRequest
+	(*StateResponse)(nil),            // 64: interqos.v1.StateResponse
+	(*RoutingState)(nil),             // 65: interqos.v1.RoutingState
+	(*Association)(nil),              // 66: interqos.v1.Association
+	(*Session)(nil),                  // 67: interqos.v1.Session
+	(*durationpb.Duration)(nil),      // 68: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 69: google.protobuf.Timestamp
 }
 var file_interqos_proto_depIdxs = []int32{
-	67, // 0: interqos.v1.ReserveRequest.timeout:type_name -> google.protobuf.Duration
-	67, // 1: interqos.v1.ModifyRequest.timeout:type_name -> google.protobuf.Duration
-	68, // 2: interqos.v1.WatchEvent.time:type_name -> google.protobuf.Timestamp
-	16, // 3: interqos.v1.WatchEvent.reservation:type_name -> interqos.v1.Reservation
-	59, // 4: interqos.v1.WatchEvent.message:type_name -> interqos.v1.TraceEvent
-	12, // 5: interqos.v1.WatchEvent.info:type_name -> interqos.v1.Info
-	68, // 6: interqos.v1.TimeInterval.start:type_name -> google.protobuf.Timestamp
-	68, // 7: interqos.v1.TimeInterval.end:type_name -> google.protobuf.Timestamp
-	67, // 8: interqos.v1.ReleaseRequest.timeout:type_name -> google.protobuf.Duration
-	0,  // 9: interqos.v1.Domain.verdict:type_name -> interqos.v1.Verdict
-	12, // 10: interqos.v1.Domain.info:type_name -> interqos.v1.Info
-	68, // 11: interqos.v1.Domain.earliest:type_name -> google.protobuf.Timestamp
-	1,  // 12: interqos.v1.Domain.proof:type_name -> interqos.v1.Proof
-	12, // 13: interqos.v1.Outcome.info:type_name -> interqos.v1.Info
-	13, // 14: interqos.v1.Outcome.domains:type_name -> interqos.v1.Domain
-	2,  // 15: interqos.v1.Reservation.state:type_name -> interqos.v1.ReservationState
-	3,  // 16: interqos.v1.Reservation.role:type_name -> interqos.v1.Role
-	15, // 17: interqos.v1.Reservation.flow:type_name -> interqos.v1.Flow
-	68, // 18: interqos.v1.Reservation.since:type_name -> google.protobuf.Timestamp
-	68, // 19: interqos.v1.Reservation.refreshed:type_name -> google.protobuf.Timestamp
-	10, // 20: interqos.v1.Reservation.times:type_name -> interqos.v1.TimeInterval
-	2,  // 21: interqos.v1.ListReservationsRequest.state:type_name -> interqos.v1.ReservationState
-	3,  // 22: interqos.v1.ListReservationsRequest.role:type_name -> interqos.v1.Role
-	16, // 23: interqos.v1.ListReservationsResponse.reservations:type_name -> interqos.v1.Reservation
-	22, // 24: interqos.v1.ApplyResponse.applied:type_name -> interqos.v1.AppliedSLS
-	4,  // 25: interqos.v1.AppliedSLS.action:type_name -> interqos.v1.AppliedSLS.Action
-	23, // 26: interqos.v1.AppliedSLS.diff:type_name -> interqos.v1.SLSEdit
-	24, // 27: interqos.v1.AppliedSLS.breaks:type_name -> interqos.v1.SLSBreak
-	68, // 28: interqos.v1.SLSBreak.from:type_name -> google.protobuf.Timestamp
-	27, // 29: interqos.v1.SLSHistoryResponse.changes:type_name -> interqos.v1.SLSChange
-	68, // 30: interqos.v1.SLSChange.at:type_name -> google.protobuf.Timestamp
-	23, // 31: interqos.v1.SLSChange.diff:type_name -> interqos.v1.SLSEdit
-	30, // 32: interqos.v1.SLS.classes:type_name -> interqos.v1.SLSClass
-	68, // 33: interqos.v1.SLS.valid_from:type_name -> google.protobuf.Timestamp
-	68, // 34: interqos.v1.SLS.valid_until:type_name -> google.protobuf.Timestamp
-	68, // 35: interqos.v1.SLS.changed_at:type_name -> google.protobuf.Timestamp
-	29, // 36: interqos.v1.ListSLSResponse.sls:type_name -> interqos.v1.SLS
-	68, // 37: interqos.v1.UsageRequest.at:type_name -> google.protobuf.Timestamp
-	68, // 38: interqos.v1.UsageResponse.at:type_name -> google.protobuf.Timestamp
-	36, // 39: interqos.v1.UsageResponse.usage:type_name -> interqos.v1.SLSUsage
-	68, // 40: interqos.v1.MatchRequest.from:type_name -> google.protobuf.Timestamp
-	68, // 41: interqos.v1.MatchRequest.until:type_name -> google.protobuf.Timestamp
-	41, // 42: interqos.v1.MatchResponse.covering:type_name -> interqos.v1.SLSFit
-	41, // 43: interqos.v1.MatchResponse.others:type_name -> interqos.v1.SLSFit
-	68, // 44: interqos.v1.SLSFit.earliest:type_name -> google.protobuf.Timestamp
-	68, // 45: interqos.v1.CalendarRequest.from:type_name -> google.protobuf.Timestamp
-	68, // 46: interqos.v1.CalendarRequest.until:type_name -> google.protobuf.Timestamp
-	67, // 47: interqos.v1.CalendarRequest.length:type_name -> google.protobuf.Duration
-	68, // 48: interqos.v1.CalendarResponse.from:type_name -> google.protobuf.Timestamp
-	68, // 49: interqos.v1.CalendarResponse.until:type_name -> google.protobuf.Timestamp
-	68, // 50: interqos.v1.CalendarResponse.earliest:type_name -> google.protobuf.Timestamp
-	44, // 51: interqos.v1.CalendarResponse.steps:type_name -> interqos.v1.CalendarStep
-	68, // 52: interqos.v1.CalendarStep.from:type_name -> google.protobuf.Timestamp
-	68, // 53: interqos.v1.CalendarStep.until:type_name -> google.protobuf.Timestamp
-	67, // 54: interqos.v1.NodeStatus.uptime:type_name -> google.protobuf.Duration
-	47, // 55: interqos.v1.NodeStatus.bgp_peers:type_name -> interqos.v1.BGPPeer
-	48, // 56: interqos.v1.NodeStatus.edges:type_name -> interqos.v1.Edge
-	49, // 57: interqos.v1.NodeStatus.gist:type_name -> interqos.v1.GISTCounts
-	50, // 58: interqos.v1.NodeStatus.nslp:type_name -> interqos.v1.NSLPCounts
-	51, // 59: interqos.v1.NodeStatus.ledger:type_name -> interqos.v1.LedgerCounts
-	52, // 60: interqos.v1.NodeStatus.drivers:type_name -> interqos.v1.Driver
-	53, // 61: interqos.v1.NodeStatus.store:type_name -> interqos.v1.Store
-	67, // 62: interqos.v1.BGPPeer.uptime:type_name -> google.protobuf.Duration
-	56, // 63: interqos.v1.RoutesResponse.routes:type_name -> interqos.v1.Route
-	59, // 64: interqos.v1.TraceResponse.events:type_name -> interqos.v1.TraceEvent
-	5,  // 65: interqos.v1.TraceEvent.direction:type_name -> interqos.v1.TraceEvent.Direction
-	49, // 66: interqos.v1.StateResponse.gist:type_name -> interqos.v1.GISTCounts
-	50, // 67: interqos.v1.StateResponse.nslp:type_name -> interqos.v1.NSLPCounts
-	64, // 68: interqos.v1.StateResponse.routing_states:type_name -> interqos.v1.RoutingState
-	65, // 69: interqos.v1.StateResponse.associations:type_name -> interqos.v1.Association
-	66, // 70: interqos.v1.StateResponse.sessions:type_name -> interqos.v1.Session
-	15, // 71: interqos.v1.RoutingState.flow:type_name -> interqos.v1.Flow
-	68, // 72: interqos.v1.RoutingState.expires:type_name -> google.protobuf.Timestamp
-	68, // 73: interqos.v1.Session.refreshed:type_name -> google.protobuf.Timestamp
-	68, // 74: interqos.v1.Session.expires:type_name -> google.protobuf.Timestamp
-	6,  // 75: interqos.v1.ReservationService.Reserve:input_type -> interqos.v1.ReserveRequest
-	6,  // 76: interqos.v1.ReservationService.Query:input_type -> interqos.v1.ReserveRequest
-	7,  // 77: interqos.v1.ReservationService.Modify:input_type -> interqos.v1.ModifyRequest
-	8,  // 78: interqos.v1.ReservationService.Watch:input_type -> interqos.v1.WatchRequest
-	11, // 79: interqos.v1.ReservationService.Release:input_type -> interqos.v1.ReleaseRequest
-	17, // 80: interqos.v1.ReservationService.List:input_type -> interqos.v1.ListReservationsRequest
-	19, // 81: interqos.v1.ReservationService.Get:input_type -> interqos.v1.GetReservationRequest
-	20, // 82: interqos.v1.SLSService.Apply:input_type -> interqos.v1.ApplyRequest
-	31, // 83: interqos.v1.SLSService.List:input_type -> interqos.v1.ListSLSRequest
-	33, // 84: interqos.v1.SLSService.Show:input_type -> interqos.v1.ShowSLSRequest
-	34, // 85: interqos.v1.SLSService.Usage:input_type -> interqos.v1.UsageRequest
-	37, // 86: interqos.v1.SLSService.Delete:input_type -> interqos.v1.DeleteSLSRequest
-	20, // 87: interqos.v1.SLSService.Plan:input_type -> interqos.v1.ApplyRequest
-	25, // 88: interqos.v1.SLSService.History:input_type -> interqos.v1.SLSHistoryRequest
-	28, // 89: interqos.v1.SLSService.Rollback:input_type -> interqos.v1.RollbackRequest
-	39, // 90: interqos.v1.SLSService.Match:input_type -> interqos.v1.MatchRequest
-	42, // 91: interqos.v1.SLSService.Calendar:input_type -> interqos.v1.CalendarRequest
-	45, // 92: interqos.v1.NodeService.Status:input_type -> interqos.v1.StatusRequest
-	54, // 93: interqos.v1.NodeService.Routes:input_type -> interqos.v1.RoutesRequest
-	57, // 94: interqos.v1.NodeService.Trace:input_type -> interqos.v1.TraceRequest
-	60, // 95: interqos.v1.NodeService.Reload:input_type -> interqos.v1.ReloadRequest
-	62, // 96: interqos.v1.NodeService.State:input_type -> interqos.v1.StateRequest
-	14, // 97: interqos.v1.ReservationService.Reserve:output_type -> interqos.v1.Outcome
-	14, // 98: interqos.v1.ReservationService.Query:output_type -> interqos.v1.Outcome
-	14, // 99: interqos.v1.ReservationService.Modify:output_type -> interqos.v1.Outcome
-	9,  // 100: interqos.v1.ReservationService.Watch:output_type -> interqos.v1.WatchEvent
-	14, // 101: interqos.v1.ReservationService.Release:output_type -> interqos.v1.Outcome
-	18, // 102: interqos.v1.ReservationService.List:output_type -> interqos.v1.ListReservationsResponse
-	16, // 103: interqos.v1.ReservationService.Get:output_type -> interqos.v1.Reservation
-	21, // 104: interqos.v1.SLSService.Apply:output_type -> interqos.v1.ApplyResponse
-	32, // 105: interqos.v1.SLSService.List:output_type -> interqos.v1.ListSLSResponse
-	29, // 106: interqos.v1.SLSService.Show:output_type -> interqos.v1.SLS
-	35, // 107: interqos.v1.SLSService.Usage:output_type -> interqos.v1.UsageResponse
-	38, // 108: interqos.v1.SLSService.Delete:output_type -> interqos.v1.DeleteSLSResponse
-	21, // 109: interqos.v1.SLSService.Plan:output_type -> interqos.v1.ApplyResponse
-	26, // 110: interqos.v1.SLSService.History:output_type -> interqos.v1.SLSHistoryResponse
-	21, // 111: interqos.v1.SLSService.Rollback:output_type -> interqos.v1.ApplyResponse
-	40, // 112: interqos.v1.SLSService.Match:output_type -> interqos.v1.MatchResponse
-	43, // 113: interqos.v1.SLSService.Calendar:output_type -> interqos.v1.CalendarResponse
-	46, // 114: interqos.v1.NodeService.Status:output_type -> interqos.v1.NodeStatus
-	55, // 115: interqos.v1.NodeService.Routes:output_type -> interqos.v1.RoutesResponse
-	58, // 116: interqos.v1.NodeService.Trace:output_type -> interqos.v1.TraceResponse
-	61, // 117: interqos.v1.NodeService.Reload:output_type -> interqos.v1.ReloadResponse
-	63, // 118: interqos.v1.NodeService.State:output_type -> interqos.v1.StateResponse
-	97, // [97:119] is the sub-list for method output_type
-	75, // [75:97] is the sub-list for method input_type
-	75, // [75:75] is the sub-list for extension type_name
-	75, // [75:75] is the sub-list for extension extendee
-	0,  // [0:75] is the sub-list for field type_name
+	68,  // 0: interqos.v1.ReserveRequest.timeout:type_name -> google.protobuf.Duration
+	0,   // 1: interqos.v1.ReserveRequest.scope:type_name -> interqos.v1.Scope
+	68,  // 2: interqos.v1.ModifyRequest.timeout:type_name -> google.protobuf.Duration
+	69,  // 3: interqos.v1.WatchEvent.time:type_name -> google.protobuf.Timestamp
+	17,  // 4: interqos.v1.WatchEvent.reservation:type_name -> interqos.v1.Reservation
+	60,  // 5: interqos.v1.WatchEvent.message:type_name -> interqos.v1.TraceEvent
+	13,  // 6: interqos.v1.WatchEvent.info:type_name -> interqos.v1.Info
+	13,  // 7: interqos.v1.WatchEvent.notification:type_name -> interqos.v1.Info
+	69,  // 8: interqos.v1.TimeInterval.start:type_name -> google.protobuf.Timestamp
+	69,  // 9: interqos.v1.TimeInterval.end:type_name -> google.protobuf.Timestamp
+	68,  // 10: interqos.v1.ReleaseRequest.timeout:type_name -> google.protobuf.Duration
+	1,   // 11: interqos.v1.Domain.verdict:type_name -> interqos.v1.Verdict
+	13,  // 12: interqos.v1.Domain.info:type_name -> interqos.v1.Info
+	69,  // 13: interqos.v1.Domain.earliest:type_name -> google.protobuf.Timestamp
+	2,   // 14: interqos.v1.Domain.proof:type_name -> interqos.v1.Proof
+	13,  // 15: interqos.v1.Outcome.info:type_name -> interqos.v1.Info
+	14,  // 16: interqos.v1.Outcome.domains:type_name -> interqos.v1.Domain
+	0,   // 17: interqos.v1.Outcome.scope:type_name -> interqos.v1.Scope
+	3,   // 18: interqos.v1.Reservation.state:type_name -> interqos.v1.ReservationState
+	4,   // 19: interqos.v1.Reservation.role:type_name -> interqos.v1.Role
+	16,  // 20: interqos.v1.Reservation.flow:type_name -> interqos.v1.Flow
+	69,  // 21: interqos.v1.Reservation.since:type_name -> google.protobuf.Timestamp
+	69,  // 22: interqos.v1.Reservation.refreshed:type_name -> google.protobuf.Timestamp
+	11,  // 23: interqos.v1.Reservation.times:type_name -> interqos.v1.TimeInterval
+	3,   // 24: interqos.v1.ListReservationsRequest.state:type_name -> interqos.v1.ReservationState
+	4,   // 25: interqos.v1.ListReservationsRequest.role:type_name -> interqos.v1.Role
+	17,  // 26: interqos.v1.ListReservationsResponse.reservations:type_name -> interqos.v1.Reservation
+	23,  // 27: interqos.v1.ApplyResponse.applied:type_name -> interqos.v1.AppliedSLS
+	5,   // 28: interqos.v1.AppliedSLS.action:type_name -> interqos.v1.AppliedSLS.Action
+	24,  // 29: interqos.v1.AppliedSLS.diff:type_name -> interqos.v1.SLSEdit
+	25,  // 30: interqos.v1.AppliedSLS.breaks:type_name -> interqos.v1.SLSBreak
+	69,  // 31: interqos.v1.SLSBreak.from:type_name -> google.protobuf.Timestamp
+	28,  // 32: interqos.v1.SLSHistoryResponse.changes:type_name -> interqos.v1.SLSChange
+	69,  // 33: interqos.v1.SLSChange.at:type_name -> google.protobuf.Timestamp
+	24,  // 34: interqos.v1.SLSChange.diff:type_name -> interqos.v1.SLSEdit
+	31,  // 35: interqos.v1.SLS.classes:type_name -> interqos.v1.SLSClass
+	69,  // 36: interqos.v1.SLS.valid_from:type_name -> google.protobuf.Timestamp
+	69,  // 37: interqos.v1.SLS.valid_until:type_name -> google.protobuf.Timestamp
+	69,  // 38: interqos.v1.SLS.changed_at:type_name -> google.protobuf.Timestamp
+	30,  // 39: interqos.v1.ListSLSResponse.sls:type_name -> interqos.v1.SLS
+	69,  // 40: interqos.v1.UsageRequest.at:type_name -> google.protobuf.Timestamp
+	69,  // 41: interqos.v1.UsageResponse.at:type_name -> google.protobuf.Timestamp
+	37,  // 42: interqos.v1.UsageResponse.usage:type_name -> interqos.v1.SLSUsage
+	69,  // 43: interqos.v1.MatchRequest.from:type_name -> google.protobuf.Timestamp
+	69,  // 44: interqos.v1.MatchRequest.until:type_name -> google.protobuf.Timestamp
+	42,  // 45: interqos.v1.MatchResponse.covering:type_name -> interqos.v1.SLSFit
+	42,  // 46: interqos.v1.MatchResponse.others:type_name -> interqos.v1.SLSFit
+	69,  // 47: interqos.v1.SLSFit.earliest:type_name -> google.protobuf.Timestamp
+	69,  // 48: interqos.v1.CalendarRequest.from:type_name -> google.protobuf.Timestamp
+	69,  // 49: interqos.v1.CalendarRequest.until:type_name -> google.protobuf.Timestamp
+	68,  // 50: interqos.v1.CalendarRequest.length:type_name -> google.protobuf.Duration
+	69,  // 51: interqos.v1.CalendarResponse.from:type_name -> google.protobuf.Timestamp
+	69,  // 52: interqos.v1.CalendarResponse.until:type_name -> google.protobuf.Timestamp
+	69,  // 53: interqos.v1.CalendarResponse.earliest:type_name -> google.protobuf.Timestamp
+	45,  // 54: interqos.v1.CalendarResponse.steps:type_name -> interqos.v1.CalendarStep
+	69,  // 55: interqos.v1.CalendarStep.from:type_name -> google.protobuf.Timestamp
+	69,  // 56: interqos.v1.CalendarStep.until:type_name -> google.protobuf.Timestamp
+	68,  // 57: interqos.v1.NodeStatus.uptime:type_name -> google.protobuf.Duration
+	48,  // 58: interqos.v1.NodeStatus.bgp_peers:type_name -> interqos.v1.BGPPeer
+	49,  // 59: interqos.v1.NodeStatus.edges:type_name -> interqos.v1.Edge
+	50,  // 60: interqos.v1.NodeStatus.gist:type_name -> interqos.v1.GISTCounts
+	51,  // 61: interqos.v1.NodeStatus.nslp:type_name -> interqos.v1.NSLPCounts
+	52,  // 62: interqos.v1.NodeStatus.ledger:type_name -> interqos.v1.LedgerCounts
+	53,  // 63: interqos.v1.NodeStatus.drivers:type_name -> interqos.v1.Driver
+	54,  // 64: interqos.v1.NodeStatus.store:type_name -> interqos.v1.Store
+	68,  // 65: interqos.v1.BGPPeer.uptime:type_name -> google.protobuf.Duration
+	57,  // 66: interqos.v1.RoutesResponse.routes:type_name -> interqos.v1.Route
+	60,  // 67: interqos.v1.TraceResponse.events:type_name -> interqos.v1.TraceEvent
+	6,   // 68: interqos.v1.TraceEvent.direction:type_name -> interqos.v1.TraceEvent.Direction
+	50,  // 69: interqos.v1.StateResponse.gist:type_name -> interqos.v1.GISTCounts
+	51,  // 70: interqos.v1.StateResponse.nslp:type_name -> interqos.v1.NSLPCounts
+	65,  // 71: interqos.v1.StateResponse.routing_states:type_name -> interqos.v1.RoutingState
+	66,  // 72: interqos.v1.StateResponse.associations:type_name -> interqos.v1.Association
+	67,  // 73: interqos.v1.StateResponse.sessions:type_name -> interqos.v1.Session
+	16,  // 74: interqos.v1.RoutingState.flow:type_name -> interqos.v1.Flow
+	69,  // 75: interqos.v1.RoutingState.expires:type_name -> google.protobuf.Timestamp
+	69,  // 76: interqos.v1.Session.refreshed:type_name -> google.protobuf.Timestamp
+	69,  // 77: interqos.v1.Session.expires:type_name -> google.protobuf.Timestamp
+	7,   // 78: interqos.v1.ReservationService.Reserve:input_type -> interqos.v1.ReserveRequest
+	7,   // 79: interqos.v1.ReservationService.Query:input_type -> interqos.v1.ReserveRequest
+	8,   // 80: interqos.v1.ReservationService.Modify:input_type -> interqos.v1.ModifyRequest
+	9,   // 81: interqos.v1.ReservationService.Watch:input_type -> interqos.v1.WatchRequest
+	12,  // 82: interqos.v1.ReservationService.Release:input_type -> interqos.v1.ReleaseRequest
+	18,  // 83: interqos.v1.ReservationService.List:input_type -> interqos.v1.ListReservationsRequest
+	20,  // 84: interqos.v1.ReservationService.Get:input_type -> interqos.v1.GetReservationRequest
+	21,  // 85: interqos.v1.SLSService.Apply:input_type -> interqos.v1.ApplyRequest
+	32,  // 86: interqos.v1.SLSService.List:input_type -> interqos.v1.ListSLSRequest
+	34,  // 87: interqos.v1.SLSService.Show:input_type -> interqos.v1.ShowSLSRequest
+	35,  // 88: interqos.v1.SLSService.Usage:input_type -> interqos.v1.UsageRequest
+	38,  // 89: interqos.v1.SLSService.Delete:input_type -> interqos.v1.DeleteSLSRequest
+	21,  // 90: interqos.v1.SLSService.Plan:input_type -> interqos.v1.ApplyRequest
+	26,  // 91: interqos.v1.SLSService.History:input_type -> interqos.v1.SLSHistoryRequest
+	29,  // 92: interqos.v1.SLSService.Rollback:input_type -> interqos.v1.RollbackRequest
+	40,  // 93: interqos.v1.SLSService.Match:input_type -> interqos.v1.MatchRequest
+	43,  // 94: interqos.v1.SLSService.Calendar:input_type -> interqos.v1.CalendarRequest
+	46,  // 95: interqos.v1.NodeService.Status:input_type -> interqos.v1.StatusRequest
+	55,  // 96: interqos.v1.NodeService.Routes:input_type -> interqos.v1.RoutesRequest
+	58,  // 97: interqos.v1.NodeService.Trace:input_type -> interqos.v1.TraceRequest
+	61,  // 98: interqos.v1.NodeService.Reload:input_type -> interqos.v1.ReloadRequest
+	63,  // 99: interqos.v1.NodeService.State:input_type -> interqos.v1.StateRequest
+	15,  // 100: interqos.v1.ReservationService.Reserve:output_type -> interqos.v1.Outcome
+	15,  // 101: interqos.v1.ReservationService.Query:output_type -> interqos.v1.Outcome
+	15,  // 102: interqos.v1.ReservationService.Modify:output_type -> interqos.v1.Outcome
+	10,  // 103: interqos.v1.ReservationService.Watch:output_type -> interqos.v1.WatchEvent
+	15,  // 104: interqos.v1.ReservationService.Release:output_type -> interqos.v1.Outcome
+	19,  // 105: interqos.v1.ReservationService.List:output_type -> interqos.v1.ListReservationsResponse
+	17,  // 106: interqos.v1.ReservationService.Get:output_type -> interqos.v1.Reservation
+	22,  // 107: interqos.v1.SLSService.Apply:output_type -> interqos.v1.ApplyResponse
+	33,  // 108: interqos.v1.SLSService.List:output_type -> interqos.v1.ListSLSResponse
+	30,  // 109: interqos.v1.SLSService.Show:output_type -> interqos.v1.SLS
+	36,  // 110: interqos.v1.SLSService.Usage:output_type -> interqos.v1.UsageResponse
+	39,  // 111: interqos.v1.SLSService.Delete:output_type -> interqos.v1.DeleteSLSResponse
+	22,  // 112: interqos.v1.SLSService.Plan:output_type -> interqos.v1.ApplyResponse
+	27,  // 113: interqos.v1.SLSService.History:output_type -> interqos.v1.SLSHistoryResponse
+	22,  // 114: interqos.v1.SLSService.Rollback:output_type -> interqos.v1.ApplyResponse
+	41,  // 115: interqos.v1.SLSService.Match:output_type -> interqos.v1.MatchResponse
+	44,  // 116: interqos.v1.SLSService.Calendar:output_type -> interqos.v1.CalendarResponse
+	47,  // 117: interqos.v1.NodeService.Status:output_type -> interqos.v1.NodeStatus
+	56,  // 118: interqos.v1.NodeService.Routes:output_type -> interqos.v1.RoutesResponse
+	59,  // 119: interqos.v1.NodeService.Trace:output_type -> interqos.v1.TraceResponse
+	62,  // 120: interqos.v1.NodeService.Reload:output_type -> interqos.v1.ReloadResponse
+	64,  // 121: interqos.v1.NodeService.State:output_type -> interqos.v1.StateResponse
+	100, // [100:122] is the sub-list for method output_type
+	78,  // [78:100] is the sub-list for method input_type
+	78,  // [78:78] is the sub-list for extension type_name
+	78,  // [78:78] is the sub-list for extension extendee
+	0,   // [0:78] is the sub-list for field type_name
 }
 
 func init() { file_interqos_proto_init() }
@@ -5914,7 +6028,7 @@ func file_interqos_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_interqos_proto_rawDesc), len(file_interqos_proto_rawDesc)),
-			NumEnums:      6,
+			NumEnums:      7,
 			NumMessages:   61,
 			NumExtensions: 0,
 			NumServices:   3,

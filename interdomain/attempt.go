@@ -162,10 +162,7 @@ func (m *Machine) admit(now time.Time, s *session, q *qosnslp.Question) {
 		if no = m.enter(a, q); no == nil {
 			no = m.leave(a, q.MRI.Flow.Destination.Addr())
 		}
-		if q.Scoped || q.Proxy {
-			// The reservation ends at our far border. RFC 5974 §3.2.7
-			a.downstream, a.terms.NextIngress = 0, netip.Addr{}
-		}
+		a.confine(q.Scoped || q.Proxy)
 	}
 	m.sessions[q.SID] = s
 	s.attempt = a
@@ -206,6 +203,14 @@ func (m *Machine) enter(a *attempt, q *qosnslp.Question) *refusal {
 	return nil
 }
 
+// confine has what is scoped to this domain end at its far border, or else does
+// nothing. RFC 5974 §3.2.7
+func (a *attempt) confine(here bool) {
+	if here {
+		a.downstream, a.terms.NextIngress = 0, netip.Addr{}
+	}
+}
+
 // along checks a RESERVE that travels against the flow: it comes over the border
 // that its QUERY left by, so that border's ids are the ones that this domain wrote
 // into the QUERY, and it goes on over the one that the QUERY came in by.
@@ -223,6 +228,12 @@ func (m *Machine) along(a *attempt, q *qosnslp.Question) *refusal {
 			return unauthorized("Ingress ID names AS%d and %s, its QUERY went to %s of AS%d", ingress.AS, ingress.Addr, b.Neighbor, a.downstream)
 		}
 		a.terms.Egress, a.terms.NextIngress = b.External, b.Neighbor
+	} else if q.Message.Flags&nslpwire.Proxy != 0 {
+		// A P-QNE's own: the flow may go on. RFC 5974 §4.8
+		if no := m.leave(a, q.MRI.Flow.Destination.Addr()); no != nil {
+			return no
+		}
+		a.confine(true)
 	}
 	if a.upstream != 0 {
 		b := m.byExternal[q.DownstreamMRI.Ingress]

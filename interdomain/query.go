@@ -50,6 +50,7 @@ func (m *Machine) inspect(now time.Time, q *qosnslp.Question) {
 		if no = m.enter(&i.attempt, q); no == nil {
 			no = m.leave(&i.attempt, q.MRI.Flow.Destination.Addr())
 		}
+		i.confine(q.Scoped || q.Proxy)
 	}
 	if no == nil && i.init() && i.upstream == 0 && i.downstream == 0 {
 		no = incompatible("the flow stays in this AS: there is no receiver to ask")

@@ -43,11 +43,20 @@ func (n *Node) Reserve(ctx context.Context, r *api.ReserveRequest) (*api.Outcome
 	if err != nil {
 		return nil, err
 	}
+	flags, err := scopeFlags(r)
+	if err != nil {
+		return nil, err
+	}
+	if r.SessionId != "" {
+		if err := n.keepsScope(ctx, sid, flags); err != nil {
+			return nil, err
+		}
+	}
 	mri := wire.MRI{Method: wire.OffPath, Flow: flow}
 	if r.ReceiverInitiated {
-		return n.invite(ctx, start, qosnslp.Invite{SID: sid, NSLPID: nslpID, MRI: mri, QSPEC: q.Append(nil), Bound: bound})
+		return n.invite(ctx, start, qosnslp.Invite{SID: sid, NSLPID: nslpID, MRI: mri, QSPEC: q.Append(nil), Bound: bound, Flags: flags})
 	}
-	return n.initiate(ctx, start, r.CheckRecords, qosnslp.Initiate{SID: sid, NSLPID: nslpID, MRI: mri, QSPEC: q.Append(nil), Bound: bound})
+	return n.initiate(ctx, start, r.CheckRecords, qosnslp.Initiate{SID: sid, NSLPID: nslpID, MRI: mri, QSPEC: q.Append(nil), Bound: bound, Flags: flags})
 }
 
 // initiate has a session's shard initiate or change it, and returns the outcome.
@@ -57,6 +66,7 @@ func (n *Node) initiate(ctx context.Context, start time.Time, check bool, ev qos
 		return nil, err
 	}
 	out := n.outcome(ev.SID, res, check)
+	out.Scope, out.Proxy = apiScope(ev.Flags)
 	if why != "" && res.Info.Class != nslpwire.ClassQoSModelError { // whose codes say enough
 		out.Info.Text += ": " + why
 	}

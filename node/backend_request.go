@@ -155,6 +155,7 @@ func (n *Node) invite(ctx context.Context, start time.Time, ev qosnslp.Invite) (
 		return nil, err
 	}
 	out := n.outcome(sid, res, false) // it has no records
+	out.Scope, out.Proxy = apiScope(ev.Flags)
 	if why != "" {
 		out.Info.Text += ": " + why
 	}
@@ -183,12 +184,17 @@ func (n *Node) Query(ctx context.Context, r *api.ReserveRequest) (*api.Outcome, 
 	if err != nil {
 		return nil, err
 	}
+	flags, err := scopeFlags(r)
+	if err != nil {
+		return nil, err
+	}
 	sid := n.newSID()
-	res, why, err := n.transact(ctx, sid, qosnslp.Query{SID: sid, NSLPID: nslpID, MRI: wire.MRI{Method: wire.OffPath, Flow: flow}, QSPEC: q.Append(nil)})
+	res, why, err := n.transact(ctx, sid, qosnslp.Query{SID: sid, NSLPID: nslpID, MRI: wire.MRI{Method: wire.OffPath, Flow: flow}, QSPEC: q.Append(nil), Flags: flags})
 	if err != nil {
 		return nil, err
 	}
 	out := n.outcome(sid, res, r.CheckRecords)
+	out.Scope, out.Proxy = apiScope(flags)
 	if why != "" && res.Info.Class != nslpwire.ClassQoSModelError {
 		out.Info.Text += ": " + why
 	}
@@ -245,7 +251,9 @@ func (n *Node) Modify(ctx context.Context, r *api.ModifyRequest) (*api.Outcome, 
 			return
 		}
 		i, _ := s.qne.domain.Session(sid)
-		ev = qosnslp.Initiate{SID: sid, NSLPID: nslpID, MRI: info.MRI, QSPEC: s.qne.nslp.QSPEC(sid)}
+		ev = qosnslp.Initiate{SID: sid, NSLPID: nslpID, MRI: info.MRI, QSPEC: s.qne.nslp.QSPEC(sid),
+			// A RESERVE says all of this anew.
+			Flags: info.Flags & confining, Bound: info.Bound}
 		ev.MRI.Method, ev.MRI.Flow = wire.OffPath, i.Flow
 	}); err != nil {
 		return nil, err

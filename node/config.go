@@ -136,6 +136,8 @@ type NSLPConfig struct {
 	// PeerRequests and PeerAnswers are qosnslp.Limits of all shards together;
 	// 0: the default.
 	PeerRequests, PeerAnswers int
+	// Proxy makes the node a P-QNE: what has the PROXY flag ends here.
+	Proxy bool
 }
 
 // BGPConfig is the embedded BGP speaker.

@@ -254,7 +254,7 @@ func (p *configParser) addresses(v strictyaml.Value) {
 }
 
 func (p *configParser) nslp(v strictyaml.Value) {
-	o := v.Object("a mapping", "refresh_period", "request_retry", "retry_max", "hold_timeout", "max_sessions", "summary", "acknowledge_every", "peer_requests", "peer_answers")
+	o := v.Object("a mapping", "refresh_period", "request_retry", "retry_max", "hold_timeout", "max_sessions", "summary", "acknowledge_every", "peer_requests", "peer_answers", "proxy")
 	n := &p.c.NSLP
 	n.RefreshPeriod = o.Get("refresh_period").Duration("the refresh period R", 100*time.Millisecond, 24*time.Hour, 0)
 	n.RequestRetry = o.Get("request_retry").Duration("QOSNSLP_REQUEST_RETRY", 10*time.Millisecond, time.Hour, 0)
@@ -267,6 +267,7 @@ func (p *configParser) nslp(v strictyaml.Value) {
 	n.AckEvery = int(o.Get("acknowledge_every").Number("how many refreshes for one that is acknowledged; 0: none", 0, 255, 0))
 	n.PeerRequests = int(o.Get("peer_requests").Number("messages a second of one neighbour that make this node send others", 1, 1e9, 0))
 	n.PeerAnswers = int(o.Get("peer_answers").Number("error answers a second to one neighbour", 1, 1e9, 0))
+	n.Proxy = o.Get("proxy").Bool(false)
 	n.Summary = int(o.Get("summary").Number("how many sessions one summary refresh names", 1, qosnslp.MaxSummary, 0))
 }
 

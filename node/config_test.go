@@ -306,6 +306,7 @@ func TestDiff(t *testing.T) {
 		"D-mode limit":  {"50.5", "50.5, dmode_per_second: 2000", nil, []string{"gist.limits"}},
 		"path":          {"log:", "path: {latency: 3ms}\nlog:", nil, []string{"path"}},
 		"refresh":       {"refresh_period: 30s", "refresh_period: 31s", nil, []string{"nslp"}},
+		"proxy":         {"refresh_period: 30s", "refresh_period: 30s, proxy: true", nil, []string{"nslp"}},
 		"originate":     {"10.1.0.0/16", "10.9.0.0/16", []string{"bgp.originate"}, nil},
 		"order":         {`10.1.0.0/16, "2001:db8:1::/48"`, `"2001:db8:1::/48", 10.1.0.0/16`, nil, nil},
 		"qnes":          {"qnes: [127.2.0.1]", "qnes: [127.2.0.1, 127.2.0.2]", []string{"edges.to-as65002.neighbor.qnes"}, nil},
@@ -385,7 +386,7 @@ func TestDiffSeesEveryField(t *testing.T) {
 		}
 	}
 	walk(reflect.TypeFor[Config](), "")
-	const known = 92 // a new field: teach Diff, add a case to TestDiff, and count it here
+	const known = 93 // a new field: teach Diff, add a case to TestDiff, and count it here
 	if len(fields) != known {
 		t.Errorf("the configuration has %d fields, Diff was written for %d: %v", len(fields), known, fields)
 	}

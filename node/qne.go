@@ -123,7 +123,7 @@ func newQNE(cfg *Config, p qneParts) (qne, error) {
 			Epoch: p.epoch, Rand: p.random, ErrorSource: nslpwire.SourceAddr(cfg.GIST.Address),
 			RefreshPeriod: cfg.NSLP.RefreshPeriod, RequestRetry: cfg.NSLP.RequestRetry,
 			RetryMax: cfg.NSLP.RetryMax, HoldTimeout: cfg.NSLP.HoldTimeout, MaxSessions: cfg.NSLP.MaxSessions,
-			Summary: cfg.NSLP.Summary, AckEvery: cfg.NSLP.AckEvery,
+			Summary: cfg.NSLP.Summary, AckEvery: cfg.NSLP.AckEvery, Proxy: cfg.NSLP.Proxy,
 			Limits: qosnslp.Limits{Requests: share(cfg.NSLP.PeerRequests, p.shards), Answers: share(cfg.NSLP.PeerAnswers, p.shards)},
 		}),
 		domain: interdomain.New(interdomain.Config{AS: cfg.AS, Borders: borders(cfg), Routes: p.routes, Records: signer, OwnLater: true, Path: cfg.Path}),
@@ -224,6 +224,7 @@ type effects interface {
 	// preempt hands it to the qne that has the session.
 	preempt(ev qosnslp.Preempt)
 	result(r qosnslp.Result)
+	notified(n qosnslp.Notified)
 	note(layer, kind string, sid wire.SID, remote netip.AddrPort, detail string)
 }
 
@@ -380,6 +381,7 @@ func (q *qne) nslpDo(now time.Time, actions []qosnslp.Action) {
 			q.fx.result(a)
 		case qosnslp.Notified:
 			q.fx.note("qos-nslp", "notified", a.SID, netip.AddrPort{}, a.Message.InfoSpec.String())
+			q.fx.notified(a)
 		case qosnslp.Note:
 			q.fx.note("qos-nslp", a.Kind, a.SID, netip.AddrPort{}, a.Detail)
 		}

@@ -170,6 +170,13 @@ func (s *shard) note(layer, kind string, sid wire.SID, remote netip.AddrPort, de
 	s.node.note(layer, kind, sid, remote, detail)
 }
 
+// notified is a NOTIFY of a session: who watches it sees it.
+func (s *shard) notified(n qosnslp.Notified) {
+	if s.node.watchers.count.Load() != 0 {
+		s.node.watchers.notified(n.SID, n.Message.InfoSpec)
+	}
+}
+
 // waiter is somebody who waits for a session's next result.
 type waiter struct {
 	answer chan qosnslp.Result

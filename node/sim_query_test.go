@@ -17,12 +17,18 @@ import (
 // query asks what could be had, and returns the answer and the records in it.
 func (w *simWorld) query(s *simSession, available string) (qosnslp.Result, qspec.QSPEC, []nslpwire.DomainRecord) {
 	w.t.Helper()
+	return w.queryWith(s, available, 0)
+}
+
+// queryWith is query with generic flags.
+func (w *simWorld) queryWith(s *simSession, available string, flags uint16) (qosnslp.Result, qspec.QSPEC, []nslpwire.DomainRecord) {
+	w.t.Helper()
 	q, err := qspec.ParseText("initiator type=0 proc=2/0 available{" + available + "}")
 	if err != nil {
 		w.fatalf("QSPEC: %v", err)
 	}
 	n := len(s.results)
-	w.as[0].p.handle(qosnslp.Query{SID: s.sid, NSLPID: nslpID, MRI: wire.MRI{Method: wire.OffPath, Flow: s.flow}, QSPEC: q.Append(nil)})
+	w.as[0].p.handle(qosnslp.Query{SID: s.sid, NSLPID: nslpID, MRI: wire.MRI{Method: wire.OffPath, Flow: s.flow}, QSPEC: q.Append(nil), Flags: flags})
 	if !w.net.WaitFor(5*time.Minute, func() bool { return len(s.results) > n }) {
 		w.fatalf("no answer to the QUERY")
 	}

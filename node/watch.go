@@ -13,6 +13,7 @@ import (
 	"github.com/interqos/interqos/api"
 	"github.com/interqos/interqos/gist/wire"
 	"github.com/interqos/interqos/qosnslp"
+	nslpwire "github.com/interqos/interqos/qosnslp/wire"
 )
 
 // watchers are those who want to be told what happens to a session. Nobody watches
@@ -126,6 +127,13 @@ func (w *watchers) told(r *qosnslp.Result) {
 	w.session(r.SID, func() *api.WatchEvent {
 		i := apiInfo(r.Info)
 		return &api.WatchEvent{Time: timestamppb.Now(), Info: i}
+	})
+}
+
+// notified is a NOTIFY, of a neighbour or of this node.
+func (w *watchers) notified(sid wire.SID, info nslpwire.InfoSpec) {
+	w.session(sid, func() *api.WatchEvent {
+		return &api.WatchEvent{Time: timestamppb.Now(), Notification: apiInfo(info)}
 	})
 }
 

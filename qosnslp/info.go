@@ -1,6 +1,7 @@
 package qosnslp
 
 import (
+	"slices"
 	"time"
 
 	gistwire "github.com/interqos/interqos/gist/wire"
@@ -67,6 +68,8 @@ type SessionInfo struct {
 	UpstreamRSN wire.RSN
 	RSN         uint32 // this node's own
 	Queued      int    // requests that wait
+	Flags       uint16 // generic flags of its messages: wire.Scoping, wire.Proxy, wire.Break
+	Bound       []wire.BoundSession
 	// Expires is when the session ends if it is not refreshed, Refresh when
 	// this node refreshes it downstream; zero: never.
 	Expires, Refresh time.Time
@@ -104,7 +107,8 @@ func (m *Machine) Sessions(f func(SessionInfo) bool) {
 func (m *Machine) info(s *session) SessionInfo {
 	i := SessionInfo{SID: s.sid, NSLPID: s.nslpid, NextNSLPID: s.down.at(s.nslpid), State: s.state.String(), Initiator: s.initiator, Last: s.last,
 		Upstream: s.up.peer, Downstream: s.down.peer, MRI: s.up.mri, Next: s.down.mri,
-		UpstreamRSN: s.upRSN, RSN: s.rsn, Queued: len(s.queue)}
+		UpstreamRSN: s.upRSN, RSN: s.rsn, Queued: len(s.queue),
+		Flags: s.flags(), Bound: slices.Clone(s.also.bindings())}
 	if t := s.txn; t != nil {
 		i.Pending = t.phase.String()
 		if s.state == creating {

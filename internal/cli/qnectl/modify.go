@@ -104,8 +104,8 @@ func watchCommand(session urfave.BashCompleteFunc) *urfave.Command {
 		Name:      "watch",
 		Usage:     "show what happens to a reservation, as it happens, until it is gone",
 		ArgsUsage: "SESSION",
-		Description: `Changes of the reservation in this AS, the messages that this AS sends for it, and
-what its initiator is told. With -o json, one object a line.`,
+		Description: `Changes of the reservation in this AS, the messages that this AS sends for it, the
+NOTIFYs that pass or end here, and what its initiator is told. With -o json, one object a line.`,
 		Flags:        []urfave.Flag{&urfave.BoolFlag{Name: "changes", DisableDefaultText: true, Usage: "leave the messages out"}},
 		Action:       watch,
 		BashComplete: session,
@@ -162,6 +162,8 @@ func eventText(ev *api.WatchEvent) string {
 			text += ": " + m.GetNote()
 		}
 		return text
+	case ev.GetNotification() != nil:
+		return "notified: " + infoText(ev.GetNotification())
 	case ev.GetInfo() != nil:
 		return "the initiator is told: " + infoText(ev.GetInfo())
 	default:

@@ -68,6 +68,7 @@ func look(c *urfave.Context, own *clients, id string) []view {
 type hop struct {
 	*api.Domain
 	slsIn, slsOut string
+	scoped        bool // where it is the last one, not because the flow ends there
 }
 
 type path []hop
@@ -76,7 +77,7 @@ type path []hop
 func buildPath(o *api.Outcome, views []view) path {
 	var p path
 	for _, d := range o.GetDomains() {
-		h := hop{Domain: d}
+		h := hop{Domain: d, scoped: scopeText(o) != nil}
 		for _, v := range views {
 			if v.status.GetAs() == d.GetAs() && v.reservation != nil {
 				r := v.reservation
@@ -119,6 +120,9 @@ func (p path) print(w io.Writer) error {
 		}
 		if egress == "" && i == len(p)-1 && h.GetVerdict() == api.Verdict_VERDICT_COMMITTED {
 			egress = "(destination)"
+			if h.scoped {
+				egress = "(end of scope)"
+			}
 		}
 		took := ""
 		if h.GetElapsedUs() > 0 {

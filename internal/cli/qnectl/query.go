@@ -2,6 +2,7 @@ package qnectl
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/interqos/interqos/api"
@@ -20,7 +21,7 @@ much there is. Exit status 1 where not all of it could be had.
 
     qnectl query --from 10.1.0.10 --to 10.3.0.10 --class EF
     qnectl query --from 10.1.0.10 --to 10.3.0.10 --rate 30M --class EF --start 2026-12-01T08:00:00Z --duration 2h`,
-		Flags:  append(flowFlags(), append(askFlags(), timeoutFlag())...),
+		Flags:  append(flowFlags(), append(askFlags(), scopeFlag(), proxyFlag(), timeoutFlag())...),
 		Action: query,
 	}
 }
@@ -70,7 +71,7 @@ func printQuery(c *urfave.Context, r *api.ReserveRequest, o *api.Outcome, path p
 		printRefusal(&b, o, path)
 	}
 	if o.GetGrantedRate() > 0 || o.GetAccepted() {
-		for _, line := range append(pathText(o.GetQspec()), whenText(o.GetQspec())...) {
+		for _, line := range slices.Concat(pathText(o.GetQspec()), whenText(o.GetQspec()), scopeText(o)) {
 			fmt.Fprintln(&b, line)
 		}
 	}

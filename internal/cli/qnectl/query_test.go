@@ -79,6 +79,31 @@ func TestQuery(t *testing.T) {
 	golden(t, "query-refused.json", socket, 1, with(queryBasic, "--rate", "100M", "-o", "json")...)
 }
 
+// How far a request goes.
+func TestScopes(t *testing.T) {
+	f := newAsker()
+	socket := clitest.Serve(t, f)
+	f.outcome.Scope, f.outcome.Domains = api.Scope_SCOPE_NEXT_HOP, f.outcome.Domains[:2]
+	golden(t, "reserve-scope.txt", socket, 0, with(basic, "--scope", "next-hop")...)
+	if f.asked.GetScope() != api.Scope_SCOPE_NEXT_HOP || f.asked.GetProxy() {
+		t.Errorf("asked for %v", f.asked)
+	}
+	golden(t, "reserve-scope.json", socket, 0, with(basic, "--scope", "next-hop", "-o", "json")...)
+	golden(t, "query-scope.txt", socket, 0, with(queryBasic, "--scope", "next-hop")...)
+	if f.queried.GetScope() != api.Scope_SCOPE_NEXT_HOP {
+		t.Errorf("asked for %v", f.queried)
+	}
+	f.outcome.Scope, f.outcome.Proxy = api.Scope_SCOPE_WHOLE_PATH, true
+	golden(t, "reserve-proxy.txt", socket, 0, with(basic, "--proxy", "--scope", "whole-path")...)
+	if f.asked.GetScope() != api.Scope_SCOPE_WHOLE_PATH || !f.asked.GetProxy() {
+		t.Errorf("asked for %v", f.asked)
+	}
+	golden(t, "query-proxy.txt", socket, 0, with(queryBasic, "--proxy")...)
+	if !f.queried.GetProxy() {
+		t.Errorf("asked for %v", f.queried)
+	}
+}
+
 func TestModify(t *testing.T) {
 	f := newAsker()
 	f.outcome.GrantedRate = 30e6
@@ -107,6 +132,7 @@ func TestWatch(t *testing.T) {
 		{Time: stamp(1), Message: &api.TraceEvent{Message: "Data{RESERVE}", To: "127.2.0.1:270", Note: "RSN 2"}},
 		{Time: stamp(2), Reservation: changed},
 		{Time: stamp(2), Info: &api.Info{Class: 2, Code: 1}},
+		{Time: stamp(2), Notification: &api.Info{Class: 4, Code: 6, Source: "127.2.0.1"}},
 		{Time: stamp(3), Gone: true},
 	}
 	socket := clitest.Serve(t, f)
@@ -135,6 +161,10 @@ func TestAskFailures(t *testing.T) {
 		"short":           {with(basic, "--duration", "1ms"), "--duration 1ms: expected at least a second, e.g. 2h"},
 		"window":          {with(basic, "--duration", "100h", "--window", "mon"), `--window "mon": expected days, the start of the window with its offset from UTC, and its length, as in mon-fri/08:00+01:00/10h`},
 		"relative":        {with(basic, "--start", "+x", "--duration", "1h"), `--start: "+x": expected a duration after the +, e.g. +10m`},
+		"no such scope":   {with(basic, "--scope", "next-domain"), `--scope "next-domain": expected whole-path or next-hop`},
+		"two ends":        {with(queryBasic[1:], "--scope", "next-hop", "--proxy"), "--scope next-hop and --proxy: the path ends at the one or the other; give one of the two"},
+		"scoped receiver": {with(basic, "--scope", "next-hop", "--receiver-initiated"), "--scope next-hop and --receiver-initiated: the receiver is where the whole path ends; to invite a proxy QNE give --proxy instead"},
+		"half as far":     {with(basic, "--proxy", "--bidirectional"), "--bidirectional is for the whole path: leave --scope and --proxy out"},
 		"nothing changed": {[]string{"modify", sid}, "qnectl modify needs something to change, e.g. --rate 30M"},
 		"a rate of zero":  {[]string{"modify", sid, "--rate", "0"}, "--rate 0: expected a rate above zero"},
 	} {

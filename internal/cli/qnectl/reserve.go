@@ -42,10 +42,13 @@ them, interfaces and messages are asked from the other ASs too.
     qnectl reserve --from 10.1.0.0/24 --to 10.3.0.0/24 --rate 100M --min-rate 40M --class AF41
     qnectl reserve --from 10.1.0.10 --to 10.3.0.10 --class AF41     (the class alone)
     qnectl reserve --from 10.1.0.10 --to 10.3.0.10 --qspec 'tmod=20M/64k class=EF latency<=40ms'
-    qnectl reserve --from 10.1.0.10 --to 10.3.0.10 --rate 20M --class EF --start +10m --duration 2h`,
+    qnectl reserve --from 10.1.0.10 --to 10.3.0.10 --rate 20M --class EF --start +10m --duration 2h
+    qnectl reserve --from 10.1.0.10 --to 10.3.0.10 --rate 20M --class EF --scope next-hop`,
 		Flags: append(flowFlags(), append(askFlags(),
 			&urfave.StringFlag{Name: "min-rate", Usage: "least `RATE` that is of use, bit/s (default: all or nothing)"},
 			&urfave.BoolFlag{Name: "receiver-initiated", DisableDefaultText: true, Usage: "invite the flow's receiver to reserve: its AS is the initiator then, and can release"},
+			scopeFlag(),
+			proxyFlag(),
 			&urfave.BoolFlag{Name: "bidirectional", DisableDefaultText: true, Usage: "reserve the opposite direction too, from the other end's AS (--far-socket); both or neither"},
 			&urfave.StringFlag{Name: "far-socket", Usage: "with --bidirectional, the admin API of the AS that the flow ends in: `unix:PATH` or HOST:PORT"},
 			&urfave.StringFlag{Name: "session", Usage: "`ID` of the session to change, or to make: 32 hexadecimal digits"},
@@ -56,6 +59,48 @@ them, interfaces and messages are asked from the other ASs too.
 		)...),
 		Action: reserve,
 	}
+}
+
+func scopeFlag() urfave.Flag {
+	return &urfave.StringFlag{Name: "scope", DefaultText: "whole-path", Usage: "how far it goes, a `SCOPE`: whole-path, or next-hop for the neighbouring AS alone"}
+}
+
+func proxyFlag() urfave.Flag {
+	return &urfave.BoolFlag{Name: "proxy", DisableDefaultText: true, Usage: "as far as the first proxy QNE (nslp.proxy) on the path, which answers for all beyond it"}
+}
+
+// readScope reads how far a request goes.
+func readScope(c *urfave.Context, r *api.ReserveRequest) error {
+	switch text := c.String("scope"); text {
+	case "":
+	case "whole-path":
+		r.Scope = api.Scope_SCOPE_WHOLE_PATH
+	case "next-hop":
+		r.Scope = api.Scope_SCOPE_NEXT_HOP
+	default:
+		return cli.Usagef("--scope %q: expected whole-path or next-hop", text)
+	}
+	r.Proxy = c.Bool("proxy")
+	switch next := r.GetScope() == api.Scope_SCOPE_NEXT_HOP; {
+	case next && r.GetProxy():
+		return cli.Usagef("--scope next-hop and --proxy: the path ends at the one or the other; give one of the two")
+	case next && r.GetReceiverInitiated():
+		return cli.Usagef("--scope next-hop and --receiver-initiated: the receiver is where the whole path ends; to invite a proxy QNE give --proxy instead")
+	case (next || r.GetProxy()) && c.Bool("bidirectional"):
+		return cli.Usagef("--bidirectional is for the whole path: leave --scope and --proxy out")
+	}
+	return nil
+}
+
+// scopeText says where an answer's path ends, if not where the flow does.
+func scopeText(o *api.Outcome) []string {
+	switch {
+	case o.GetScope() == api.Scope_SCOPE_NEXT_HOP:
+		return []string{"scope:    the next hop, up to its far border; nothing beyond it"}
+	case o.GetProxy():
+		return []string{"scope:    as far as the first proxy QNE of the path, or all of it where there is none"}
+	}
+	return nil
 }
 
 // flowFlags say which flow.
@@ -140,6 +185,9 @@ func reserveRequest(c *urfave.Context, need ...string) (*api.ReserveRequest, err
 		return nil, cli.Usagef("--peak, --min-rate and --burst go with a --rate; without one it is the class alone, with no rate promised")
 	}
 	if r.Times, err = times(c, time.Now()); err != nil {
+		return nil, err
+	}
+	if err := readScope(c, r); err != nil {
 		return nil, err
 	}
 	r.Timeout, err = timeout(c)
@@ -246,7 +294,7 @@ func printReserve(c *urfave.Context, r *api.ReserveRequest, o *api.Outcome, path
 		if o.GetGrantedRate() < r.GetRate() {
 			fmt.Fprintf(&b, "          less than the %s asked for, at least the %s needed\n", units.HumanRate(r.GetRate()), units.HumanRate(r.GetMinRate()))
 		}
-		for _, line := range whenText(o.GetQspec()) {
+		for _, line := range append(whenText(o.GetQspec()), scopeText(o)...) {
 			fmt.Fprintln(&b, line)
 		}
 		fmt.Fprintf(&b, "session:  %s, RSN %d\n", o.GetSessionId(), o.GetRsn())
