@@ -253,7 +253,7 @@ func (n *Node) Modify(ctx context.Context, r *api.ModifyRequest) (*api.Outcome, 
 		i, _ := s.qne.domain.Session(sid)
 		ev = qosnslp.Initiate{SID: sid, NSLPID: nslpID, MRI: info.MRI, QSPEC: s.qne.nslp.QSPEC(sid),
 			// A RESERVE says all of this anew.
-			Flags: info.Flags & confining, Bound: info.Bound}
+			Flags: info.Flags & confining, Bound: s.qne.nslp.Bound(sid)}
 		ev.MRI.Method, ev.MRI.Flow = wire.OffPath, i.Flow
 	}); err != nil {
 		return nil, err

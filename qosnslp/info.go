@@ -69,7 +69,6 @@ type SessionInfo struct {
 	RSN         uint32 // this node's own
 	Queued      int    // requests that wait
 	Flags       uint16 // generic flags of its messages: wire.Scoping, wire.Proxy, wire.Break
-	Bound       []wire.BoundSession
 	// Expires is when the session ends if it is not refreshed, Refresh when
 	// this node refreshes it downstream; zero: never.
 	Expires, Refresh time.Time
@@ -93,6 +92,14 @@ func (m *Machine) QSPEC(sid gistwire.SID) []byte {
 	return nil
 }
 
+// Bound returns the sessions that one is bound to.
+func (m *Machine) Bound(sid gistwire.SID) []wire.BoundSession {
+	if s := m.sessions[sid]; s != nil {
+		return slices.Clone(s.also.bindings())
+	}
+	return nil
+}
+
 // Sessions calls f for every session, in no particular order, until it returns
 // false. f may call the machine, as where iter.Pull puts the loop off: a session
 // that is there all the time is met once, one that comes or goes perhaps.
@@ -108,7 +115,7 @@ func (m *Machine) info(s *session) SessionInfo {
 	i := SessionInfo{SID: s.sid, NSLPID: s.nslpid, NextNSLPID: s.down.at(s.nslpid), State: s.state.String(), Initiator: s.initiator, Last: s.last,
 		Upstream: s.up.peer, Downstream: s.down.peer, MRI: s.up.mri, Next: s.down.mri,
 		UpstreamRSN: s.upRSN, RSN: s.rsn, Queued: len(s.queue),
-		Flags: s.flags(), Bound: slices.Clone(s.also.bindings())}
+		Flags: s.flags()}
 	if t := s.txn; t != nil {
 		i.Pending = t.phase.String()
 		if s.state == creating {
