@@ -9,7 +9,7 @@ import (
 	"github.com/interqos/interqos/qosnslp/wire"
 )
 
-// Session binding (RFC 5974 §3.2.8, §5.1.3.4, §5.3.3). A session names in
+// Session binding (RFC 5974 §3.2.8, §4.4, §5.1.3.4, §5.3.3). A session names in
 // BOUND-SESSION-ID the ones that it is bound to. Whether it is admitted while
 // they are not there is the layer above's to say: an Admit names them with their
 // states. When one of them ends here, what is bound to it is told upstream, and

@@ -8,7 +8,8 @@ import (
 )
 
 // "The node performs appropriate actions (e.g., installing the reservation)
-// based on the QSPEC object in the message." RFC 5974 §4.1
+// based on the QSPEC object in the message." RFC 5974 §4.1. Each has the complete QSPEC
+// (RFC 5974 §5.3.8), and is sent to by its neighbours only (RFC 5974 §5.2.2).
 func TestReserveRefreshTear(t *testing.T) {
 	w := newWorld(t, 3, 1)
 	w.reserve(sid(1), 20)
@@ -17,6 +18,13 @@ func TestReserveRefreshTear(t *testing.T) {
 	w.wantStand(sid(1), 20)
 	w.run(10 * time.Minute)
 	w.wantStand(sid(1), 20)
+	for _, n := range w.nodes {
+		for _, s := range n.sends {
+			if s.Peer != n.id-1 && s.Peer != n.id+1 {
+				w.fatal("node %d sends to node %d", n.id, s.Peer)
+			}
+		}
+	}
 	for _, n := range w.nodes[:2] {
 		if n.m.Stats().RefreshesSent < 10 {
 			w.fatal("node %d sent %d refreshes in 10 min", n.id, n.m.Stats().RefreshesSent)

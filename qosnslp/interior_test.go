@@ -233,7 +233,8 @@ func TestStatelessRestart(t *testing.T) {
 // keep nothing of it ("inform the underlying GIST of this situation", RFC 5974
 // §3.3.3), and "only sender-initiated signaling can be supported within the
 // reduced-state region" (RFC 5974 §4.7.2): nothing that travels upstream goes on. "It
-// MUST also copy the same RSN into the RESERVE message" (RFC 5974 §5.3.1).
+// MUST also copy the same RSN into the RESERVE message" (RFC 5974 §5.3.1). What it cannot
+// process "SHOULD be forwarded downstream" (RFC 5974 §5.3.5, §5.3.6).
 func TestInteriorMessages(t *testing.T) {
 	reserve := wire.Message{Type: wire.Reserve, HasRSN: true, RSN: wire.RSN{Number: 7, Epoch: 3}, HasRII: true, RII: 9, QSPEC: qspec(5),
 		HasMsgID: true, MsgID: *msgID(true), BoundSessions: []wire.BoundSession{{Code: wire.BindTunnel, SID: sid(3)}},

@@ -374,3 +374,46 @@ func TestMustCopyBreakOfResponse(t *testing.T) {
 		}
 	}
 }
+
+// A TEAR of the old or of the new upstream peer, while the RESERVE of the new one is
+// under way: each ends its own branch only, and both together the session, downstream
+// too. RFC 5974 §5.4.1
+func TestTearWhileUpstreamMoves(t *testing.T) {
+	type tears []Peer
+	for name, x := range map[string]struct {
+		from tears
+		ends bool // the session
+		asks bool // what the new peer asks for is still under way
+	}{
+		"of the old one":  {from: tears{2}, asks: true},
+		"of the new one":  {from: tears{3}},
+		"old, then new":   {from: tears{2, 3}, ends: true},
+		"new, then old":   {from: tears{3, 2}, ends: true},
+		"the old, twice":  {from: tears{2, 2}, asks: true},
+		"of someone else": {from: tears{1}, asks: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := standing(t, diamond(t, 5))
+			w.filter = func(from, _ Peer, _ *wire.Message) bool { return from != 5 && from != 4 }
+			w.turn(1, 3)
+			w.run(100 * time.Millisecond)
+			n := w.node(4)
+			if i, _ := n.m.Session(sid(1)); i.Pending == "" {
+				w.fatal("nothing is under way: %+v", i)
+			}
+			for _, p := range x.from {
+				mri := hop(p)
+				mri.Ingress = hopTo(w, p)
+				n.receive(p, sid(1), mri, tearOf(9, w.node(p).epoch))
+			}
+			i, ok := n.m.Session(sid(1))
+			over := !ok || i.State == "closing"
+			if over != x.ends || (n.asked[Release] != 0) != x.ends || (n.count(isTear) != 0) != x.ends {
+				w.fatal("%+v; %d releases, %d TEARs", i, n.asked[Release], n.count(isTear))
+			}
+			if s := n.m.sessions[sid(1)]; !x.ends && (s.txn.upstream() && s.txn.phase == waitResponse) != x.asks {
+				w.fatal("under way: %+v", i)
+			}
+		})
+	}
+}

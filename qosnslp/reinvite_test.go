@@ -21,7 +21,8 @@ func (w *world) turnData(from, to Peer) {
 // "the operation for a receiver-initiated reservation session differs […] it must
 // send a QUERY with the R-flag downstream. […] This node must then send a full
 // RESERVE upstream to set up the reservation state along the new path." RFC 5974
-// §3.2.12. Here the QNR is told, and sends the QUERY.
+// §3.2.12. Here the QNR is told ("propagated back to the QNI or QNR", RFC 5974
+// §5.2.5.3), and sends the QUERY.
 func TestReceiverInitiatedReroute(t *testing.T) {
 	for _, parts := range []struct {
 		at, to Peer

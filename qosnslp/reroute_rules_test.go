@@ -289,7 +289,7 @@ func TestRouteFlapping(t *testing.T) {
 // date. The QoS NSLP SHOULD send a NOTIFY message upstream. The NOTIFY message
 // should be propagated back to the QNI"; it is sent where GIST tells of a change
 // upstream: "it MUST be sent to the old peer using the GIST explicit routing
-// mechanism through the use of the SII-Handle". RFC 5974 §5.2.5.3
+// mechanism through the use of the SII-Handle". RFC 5974 §5.2.5.3, §3.2.12
 func TestUpstreamRouteChange(t *testing.T) {
 	w := reserved(t, 4)
 	n := w.node(3)

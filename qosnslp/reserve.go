@@ -436,6 +436,8 @@ func (m *Machine) startReserve(s *session, kind txnKind, r *Received, msg *wire.
 	}
 }
 
+// askAdmit: "the complete QSPEC is passed to the Resource Management Function (RMF),
+// along with other information from the message". RFC 5974 §5.3.8
 func (m *Machine) askAdmit(s *session, t *txn, msg *wire.Message) {
 	t.giveUpAt = m.after(m.cfg.HoldTimeout)
 	q := Question{RSN: t.rsn, Upstream: t.up.peer, MRI: t.up.mri, In: t.in, Message: msg, Bound: m.bindings(msg), Proxy: t.proxied, Scoped: t.scoped, Move: t.move, Keep: t.keep}

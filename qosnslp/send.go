@@ -15,6 +15,7 @@ func (m *Machine) encode(msg *wire.Message) []byte {
 	return slices.Clip(slices.Clone(m.buf))
 }
 
+// send: "QoS NSLP messages are sent peer-to-peer along the path". RFC 5974 §5.2.2
 func (m *Machine) send(data []byte, id gistwire.NSLPID, sid gistwire.SID, to side, handle uint64) {
 	m.stats.Sent++
 	attr := m.attributes()

@@ -309,6 +309,7 @@ func TestListToPeerThatForgot(t *testing.T) {
 
 // What the peer says of a list: a session it does not know is asked alone, one
 // with another RSN is told all of it, and if lists are not its thing they end.
+// RFC 5974 §5.3.6, §5.3.7
 func TestListAnswers(t *testing.T) {
 	answer := func(w *world, class wire.ErrorClass, code uint8, more func(*wire.Message)) {
 		b := w.node(1).m.sessions[sid(1)].batch

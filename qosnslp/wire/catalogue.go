@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// The catalogue of INFO-SPEC codes, RFC 5974 §5.1.3.6, by class.
+// The catalogue of INFO-SPEC codes, RFC 5974 §5.1.3.6, §6.4, by class.
 
 // Informational.
 const (

@@ -17,7 +17,7 @@ import (
 // HeaderLen is the length of the common header in octets.
 const HeaderLen = 4
 
-// MessageType is the message type (RFC 5974 §5.1.1).
+// MessageType is the message type (RFC 5974 §5.1.1, §6.1).
 type MessageType uint8
 
 // Message types.
@@ -106,7 +106,7 @@ func (m *Message) Object(t ObjectType) (Object, bool) {
 // Append appends the encoded message.
 func (m *Message) Append(b []byte) []byte {
 	b = append(b, byte(m.Type), m.MessageFlags, byte(m.Flags>>8), byte(m.Flags))
-	// RESPONSE = [ RII / RSN ] …, RESERVE = RSN [ RII ] …
+	// RESPONSE = [ RII / RSN ] …, RESERVE = RSN [ RII ] … (RFC 5974 §5.1.2.3, §5.1.2.1)
 	if m.HasRSN && m.Type != Response {
 		b = m.RSN.append(b)
 	}

@@ -126,7 +126,8 @@ func goldens() []golden {
 }
 
 // The golden octets of every kind of message, both ways, and of all objects, which
-// "MUST be understood by all QNEs" (RFC 5974 §5.1.3). RFC 5974 §5.1.2, §5.1.2.2,
+// "MUST be understood by all QNEs" (RFC 5974 §5.1.3). RFC 5974 §5.1.2, §5.1.2.1,
+// §5.1.2.2, §5.1.2.3,
 // §5.1.3.1, §5.1.3.2, §5.1.3.3, §5.1.3.4, §5.1.3.5, §5.1.3.6, §5.1.3.7,
 // §5.1.3.8, §5.1.3.9, §5.1.3.10, §5.1.3.11
 func TestGolden(t *testing.T) {
@@ -365,13 +366,23 @@ func TestObjects(t *testing.T) {
 	}
 }
 
-// The numbers that IANA assigned. RFC 5974 §6.2, §6.5
+// The numbers that IANA assigned. RFC 5974 §6.1, §6.2, §6.4, §6.5
 func TestAssignedNumbers(t *testing.T) {
 	names := []string{"", "RII", "RSN", "REFRESH-PERIOD", "BOUND-SESSION-ID", "PACKET-CLASSIFIER", "INFO-SPEC",
 		"SESSION-ID-LIST", "RSN-LIST", "MSG-ID", "BOUND-MSG-ID", "QSPEC"}
 	for i, name := range names[1:] {
 		if typ := ObjectType(i + 1); typ.String() != name || !typ.Known() {
 			t.Errorf("object type %d is %v, want %s", i+1, typ, name)
+		}
+	}
+	for i, name := range []string{"RESERVE", "QUERY", "RESPONSE", "NOTIFY"} {
+		if typ := MessageType(i + 1); typ.String() != name {
+			t.Errorf("message type %d is %v, want %s", i+1, typ, name)
+		}
+	}
+	for i, name := range []string{"informational", "success", "protocol error", "transient failure", "permanent failure", "QoS model error"} {
+		if c := ErrorClass(i + 1); c.String() != name {
+			t.Errorf("error class %d is %v, want %s", i+1, c, name)
 		}
 	}
 	for _, typ := range []ObjectType{0, 0x00c, 0x015, 1999, 2001, 4095} {

@@ -2,7 +2,7 @@ package wire
 
 import "github.com/interqos/interqos/internal/tlv"
 
-// MSG-ID, RFC 5974 §5.1.3.9, and BOUND-MSG-ID, §5.1.3.10:
+// MSG-ID, RFC 5974 §5.1.3.9, and BOUND-MSG-ID, RFC 5974 §5.1.3.10:
 //
 //	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //	|                  RESERVED                                   |D|
