@@ -309,6 +309,7 @@ type replayKey struct {
 // generations. Only authenticated messages leave an entry, and the number of
 // entries of a generation is limited: beyond it messages of further sessions
 // are refused, since forgetting would let replays in.
+// "If a SESSION_AUTH object is replayed, it MUST be detected". RFC 5981 §7
 type replayTable struct {
 	limit    int
 	now, old map[replayKey]uint64

@@ -207,7 +207,7 @@ func TestOpenErrors(t *testing.T) {
 	}
 }
 
-// interdomain-qosm §4: "rising strictly per key and SID".
+// interdomain-qosm §4: "rising strictly per key and SID". RFC 5981 §7
 func TestReplay(t *testing.T) {
 	s, r := authPair(t)
 	var sent [][]byte

@@ -67,7 +67,8 @@ func (m *Machine) sendRefresh(s *session) {
 	m.sendReported(data, s, s.alone == aloneUntilSent)
 }
 
-// refreshMessage is a reduced refresh.
+// refreshMessage is a reduced refresh: it "references the reservation using the RSN and
+// the SESSION-ID". RFC 5974 §3.2.5
 func (m *Machine) refreshMessage(s *session) wire.Message {
 	msg := m.reserveMessage(s.rsn, s.also)
 	msg.Flags &^= wire.Scoping

@@ -8,7 +8,7 @@ import (
 
 // accountable are the documents each of whose sections has code and a test, or a
 // reason why not, and whose rows are challenged by mutation.
-var accountable = []string{"RFC 2113", "RFC 2711", "RFC 5350", "RFC 5971", "RFC 5979"}
+var accountable = []string{"RFC 2113", "RFC 2711", "RFC 5350", "RFC 5971", "RFC 5974", "RFC 5979", "RFC 5981"}
 
 // reasonsPath has lines "RFC 5971 §1: reason", for a section and all its parts.
 const reasonsPath = "docs/rfc-reasons.txt"
