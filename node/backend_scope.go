@@ -61,14 +61,12 @@ func (n *Node) keepsScope(ctx context.Context, sid wire.SID, flags uint16) error
 	if !stands || has == flags {
 		return nil
 	}
-	scope, proxy := apiScope(has)
-	return fmt.Errorf("%w: session %s was made with scope %s, proxy %t, and keeps them; release it and reserve anew, or use \"qnectl modify\"",
-		ErrConflict, sid, scopeText(scope), proxy)
-}
-
-func scopeText(s api.Scope) string {
-	if s == api.Scope_SCOPE_NEXT_HOP {
-		return "next hop"
+	what := "for the whole path"
+	switch has {
+	case nslpwire.Scoping:
+		what = "with scope next hop"
+	case nslpwire.Proxy:
+		what = "with proxy"
 	}
-	return "whole path"
+	return fmt.Errorf("%w: session %s was made %s, and that stays; release it and reserve anew, or use \"qnectl modify\"", ErrConflict, sid, what)
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -57,6 +58,15 @@ func TestSimPreemption(t *testing.T) {
 	w.mustReserve(s, mbit(30))
 	if r := w.answer(weak); r.Kind != qosnslp.Terminated || r.Info.Class != nslpwire.ClassTransientFailure || r.Info.Code != nslpwire.ReservationPreempted {
 		w.fatalf("the weak one was told %s %v", kindText(r.Kind), r.Info)
+	}
+	told := 0
+	for what, n := range w.as[0].notes {
+		if strings.HasPrefix(what, "notified/4/0x06") {
+			told += n
+		}
+	}
+	if told != 1 {
+		w.fatalf("who watches the weak one sees %d NOTIFYs of its preemption: %v", told, w.as[0].notes)
 	}
 	w.net.Run(time.Second)
 	w.mustAgree() // nothing of the weak one is left anywhere; the others stand

@@ -466,8 +466,9 @@ func (p *simProc) result(r qosnslp.Result) {
 	}
 }
 
-// notified is seen as a note.
-func (*simProc) notified(qosnslp.Notified) {}
+func (p *simProc) notified(n qosnslp.Notified) {
+	p.as.notes["notified/"+n.Message.InfoSpec.String()]++
+}
 
 func (p *simProc) note(layer, kind string, sid wire.SID, remote netip.AddrPort, detail string) {
 	p.as.notes[layer+"/"+kind]++

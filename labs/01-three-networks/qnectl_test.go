@@ -117,6 +117,50 @@ func TestBookingReceiverAndWatch(t *testing.T) {
 	})
 }
 
+// Between real processes: a reservation of the next hop's scope has no part in the AS
+// beyond, and keeps its scope through a change. RFC 5974 §5.1.1
+func TestScope(t *testing.T) {
+	w := start(t)
+	w.ready()
+	ctx := t.Context()
+	beyond := func() uint64 {
+		t.Helper()
+		st, err := w.Nodes[2].Admin.Status(ctx, &api.StatusRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st.Nslp.Sessions
+	}
+	r := request(0)
+	r.Scope = api.Scope_SCOPE_NEXT_HOP
+	out, err := w.Nodes[0].Reserve(ctx, r)
+	if err != nil || !out.Accepted || out.Scope != r.Scope || len(out.Domains) != 2 {
+		t.Fatalf("scoped: %v, %v", out, err)
+	}
+	changed, err := w.Nodes[0].Modify(ctx, &api.ModifyRequest{SessionId: out.SessionId, Rate: 2 * flowRate})
+	if err != nil || !changed.Accepted || changed.Scope != r.Scope || changed.GrantedRate != 2*flowRate || len(changed.Domains) != 2 {
+		t.Errorf("changed: %v, %v", changed, err)
+	}
+	r = request(0)
+	r.SessionId = out.SessionId
+	if o, err := w.Nodes[0].Reserve(ctx, r); err == nil || !strings.Contains(err.Error(), "was made with scope next hop") {
+		t.Errorf("its scope is changed: %v, %v", o, err)
+	}
+	r.Proxy, r.Scope = true, api.Scope_SCOPE_NEXT_HOP
+	if o, err := w.Nodes[0].Reserve(ctx, r); err == nil || !strings.Contains(err.Error(), "give one of the two") {
+		t.Errorf("scope and proxy: %v, %v", o, err)
+	}
+	if n := beyond(); n != 0 {
+		t.Errorf("AS65003 has %d sessions", n)
+	}
+	w.release(out.SessionId)
+	r = request(1)
+	r.Proxy = true // nobody is one
+	if out, err = w.Nodes[0].Reserve(ctx, r); err != nil || !out.Accepted || !out.Proxy || len(out.Domains) != 3 || beyond() != 1 {
+		t.Errorf("proxy: %v, %v", out, err)
+	}
+}
+
 // watching watches a reservation, and hands over the last event when it is over.
 func watching(t *testing.T, w *world, i int, sid string) <-chan *api.WatchEvent {
 	t.Helper()

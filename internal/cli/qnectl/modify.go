@@ -105,7 +105,8 @@ func watchCommand(session urfave.BashCompleteFunc) *urfave.Command {
 		Usage:     "show what happens to a reservation, as it happens, until it is gone",
 		ArgsUsage: "SESSION",
 		Description: `Changes of the reservation in this AS, the messages that this AS sends for it, the
-NOTIFYs that pass or end here, and what its initiator is told. With -o json, one object a line.`,
+NOTIFYs that pass or end here, and what its initiator is told. With -o json, one
+object a line.`,
 		Flags:        []urfave.Flag{&urfave.BoolFlag{Name: "changes", DisableDefaultText: true, Usage: "leave the messages out"}},
 		Action:       watch,
 		BashComplete: session,

@@ -68,7 +68,7 @@ func look(c *urfave.Context, own *clients, id string) []view {
 type hop struct {
 	*api.Domain
 	slsIn, slsOut string
-	scoped        bool // where it is the last one, not because the flow ends there
+	end           string // what it is where it is the last one
 }
 
 type path []hop
@@ -77,7 +77,7 @@ type path []hop
 func buildPath(o *api.Outcome, views []view) path {
 	var p path
 	for _, d := range o.GetDomains() {
-		h := hop{Domain: d, scoped: scopeText(o) != nil}
+		h := hop{Domain: d, end: endText(o)}
 		for _, v := range views {
 			if v.status.GetAs() == d.GetAs() && v.reservation != nil {
 				r := v.reservation
@@ -93,6 +93,17 @@ func buildPath(o *api.Outcome, views []view) path {
 		p = append(p, h)
 	}
 	return p
+}
+
+// endText says what the end of a path is.
+func endText(o *api.Outcome) string {
+	switch {
+	case o.GetScope() == api.Scope_SCOPE_NEXT_HOP:
+		return "(end of scope)"
+	case o.GetProxy():
+		return "(proxy or destination)"
+	}
+	return "(destination)"
 }
 
 // sls is what the domain told, or else what its own records show.
@@ -119,10 +130,7 @@ func (p path) print(w io.Writer) error {
 			ingress = "(source)"
 		}
 		if egress == "" && i == len(p)-1 && h.GetVerdict() == api.Verdict_VERDICT_COMMITTED {
-			egress = "(destination)"
-			if h.scoped {
-				egress = "(end of scope)"
-			}
+			egress = h.end
 		}
 		took := ""
 		if h.GetElapsedUs() > 0 {
