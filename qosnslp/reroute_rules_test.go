@@ -12,7 +12,7 @@ import (
 
 // The new path refuses: the old one stays as long as it works, also where GIST
 // would no longer send there by itself, the initiator is told, and the new path is
-// asked again. RFC 5974 §3.2.12, §5.2.5.2
+// asked again. RFC 5974 §3.2.12, §5.2.5.2, §5.2.5.3
 func TestRerouteRefused(t *testing.T) {
 	w := diamond(t, 2)
 	standing(t, w)

@@ -243,7 +243,7 @@ func TestTruncation(t *testing.T) {
 }
 
 // What is wrong with a message, as the error RESPONSE tells it. RFC 5974
-// §5.1.1, §5.1.3.6, §5.3.5, §5.3.7. Of binding codes "Value 0 is reserved." RFC 5974 §6.3
+// §5.1.1, §5.1.3.6, §5.1.3.11, §5.3.5, §5.3.7. Of binding codes "Value 0 is reserved." RFC 5974 §6.3
 func TestParseErrors(t *testing.T) {
 	const rsn = "0002 0002 00000001 00000002"
 	for _, c := range []struct {
