@@ -71,7 +71,7 @@ func (c *checker) lfbSelect(t MessageType, i int, s *LFBSelect) error {
 			if len(o.Paths) == 0 || o.Result != nil {
 				problem = "has no path, or a result outside of one"
 			} else {
-				code, problem = c.paths(o.Type, o.Paths, 1)
+				code, problem = c.paths(o.Type, o.Paths, 1, false)
 			}
 		}
 		if problem != "" {
@@ -81,8 +81,9 @@ func (c *checker) lfbSelect(t MessageType, i int, s *LFBSelect) error {
 	return nil
 }
 
-// paths returns what is wrong with a list of paths, "" for nothing.
-func (c *checker) paths(o OperType, list []PathData, depth int) (ResultCode, string) {
+// paths returns what is wrong with a list of paths, "" for nothing. ranged says
+// that a path above selects by range.
+func (c *checker) paths(o OperType, list []PathData, depth int, ranged bool) (ResultCode, string) {
 	if depth > MaxDepth {
 		return EInvalidPath, "paths are nested too deep"
 	}
@@ -99,9 +100,11 @@ func (c *checker) paths(o OperType, list []PathData, depth int) (ResultCode, str
 			c.nodes++
 			switch {
 			case p.Key != nil:
-				return EInvalidFlags, "a path selects both by key and by range"
+				return EInvalidTFlags, "a path selects both by key and by range"
 			case !o.ranges():
-				return EInvalidFlags, "a table range is for GET and DEL"
+				return EInvalidTFlags, "a table range is for GET and DEL"
+			case ranged:
+				return EInvalidTFlags, "a table range inside a table range"
 			case r.Start > r.End:
 				return EInvalidParameters, "a table range ends before it starts"
 			}
@@ -124,7 +127,7 @@ func (c *checker) paths(o OperType, list []PathData, depth int) (ResultCode, str
 		if p.Data != NoData {
 			return EInvalidTLV, "a path has both data and further paths"
 		}
-		if code, problem := c.paths(o, p.Paths, depth+1); problem != "" {
+		if code, problem := c.paths(o, p.Paths, depth+1, ranged || p.Range != nil); problem != "" {
 			return code, problem
 		}
 	}

@@ -235,7 +235,7 @@ func (d *Decoder) pathData(r tlv.Reader, p *PathData, depth int) error {
 		p.IDs[i] = r.U32()
 	}
 	if flags&(selectKey|selectRange) == selectKey|selectRange {
-		return failure(EInvalidFlags, at, "a path that selects both by key and by range")
+		return failure(EInvalidTFlags, at, "a path that selects both by key and by range")
 	}
 	if flags&selectKey != 0 {
 		if err := d.key(&r, p); err != nil {

@@ -3,7 +3,7 @@ package wire
 import "fmt"
 
 // ResultCode is the result of an operation: one octet in a RESULT-TLV, four in
-// an EXTENDEDRESULT-TLV. RFC 5810 §7.1.7, §A.5; RFC 7391 §3.2
+// an EXTENDEDRESULT-TLV. RFC 5810 §7.1.7, §A.5; RFC 7391 §3.2.3
 type ResultCode uint32
 
 // Result values. E_CONTENTS_TOO_LONG is 0x0f as in RFC 5810 §A.5: table 4 of
@@ -33,6 +33,15 @@ const (
 	ENotSupported          ResultCode = 0x15
 	EMemoryError           ResultCode = 0x16
 	EInternalError         ResultCode = 0x17
+	ETimedOut              ResultCode = 0x18 // from here RFC 7391 §3.2.1
+	EInvalidTFlags         ResultCode = 0x19
+	EInvalidOp             ResultCode = 0x1a
+	ECongestNT             ResultCode = 0x1b
+	EComponentNotATable    ResultCode = 0x1c
+	EPerm                  ResultCode = 0x1d
+	EBusy                  ResultCode = 0x1e
+	EEmpty                 ResultCode = 0x1f
+	EUnknown               ResultCode = 0x20
 	EUnspecifiedError      ResultCode = 0xff
 )
 
@@ -45,7 +54,9 @@ var resultNames = [...]string{
 	EContentsTooLong: "E_CONTENTS_TOO_LONG", EInvalidParameters: "E_INVALID_PARAMETERS",
 	EInvalidMessageType: "E_INVALID_MESSAGE_TYPE", EInvalidFlags: "E_INVALID_FLAGS", EInvalidTLV: "E_INVALID_TLV",
 	EEventError: "E_EVENT_ERROR", ENotSupported: "E_NOT_SUPPORTED", EMemoryError: "E_MEMORY_ERROR",
-	EInternalError: "E_INTERNAL_ERROR", EUnspecifiedError: "E_UNSPECIFIED_ERROR",
+	EInternalError: "E_INTERNAL_ERROR", ETimedOut: "E_TIMED_OUT", EInvalidTFlags: "E_INVALID_TFLAGS", EInvalidOp: "E_INVALID_OP",
+	ECongestNT: "E_CONGEST_NT", EComponentNotATable: "E_COMPONENT_NOT_A_TABLE", EPerm: "E_PERM", EBusy: "E_BUSY", EEmpty: "E_EMPTY",
+	EUnknown: "E_UNKNOWN", EUnspecifiedError: "E_UNSPECIFIED_ERROR",
 }
 
 // String returns the name in the RFC.

@@ -75,7 +75,8 @@ type PathData struct {
 	Paths  []PathData // only with NoData
 }
 
-// The flags of a path, counted from the most significant bit as in figure 18.
+// The flags of a path: bits 0 and 1, counted from the most significant as in
+// figure 18.
 // RFC 5810 §7.1.2, RFC 7391 §3.1
 const (
 	selectKey   uint16 = 1 << 15
@@ -89,14 +90,14 @@ type Key struct {
 	Data []byte // laid out as in a FULLDATA-TLV
 }
 
-// TableRange is a TABLERANGE-TLV: rows Start to End, both included.
-// RFC 7391 §3.1
+// TableRange is a TABLERANGE-TLV: rows Start to End, both included; 0 and
+// 0xffffffff are the first and the last there is. RFC 7391 §3.1
 type TableRange struct {
 	Start, End uint32
 }
 
 // Result is a RESULT-TLV, or an EXTENDEDRESULT-TLV when Extended.
-// RFC 5810 §7.1.7, RFC 7391 §3.2
+// RFC 5810 §7.1.7, RFC 7391 §3.2.3
 //
 //	+-------------------------------+-------------------------------+
 //	|    Type = RESULT-TLV          |               Length          |

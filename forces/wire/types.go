@@ -94,7 +94,7 @@ const (
 	tlvMetadata     uint16 = 0x0115
 	tlvRedirectData uint16 = 0x0116
 	tlvTableRange   uint16 = 0x0117 // RFC 7391 §3.1
-	tlvExtResult    uint16 = 0x0118 // RFC 7391 §3.2
+	tlvExtResult    uint16 = 0x0118 // RFC 7391 §3.2.3
 	tlvLFBSelect    uint16 = 0x1000
 )
 
@@ -170,11 +170,8 @@ func (o OperType) leaf(d DataKind) bool {
 	return false
 }
 
-// ranges says whether a path may select by a table range: requests for it, and
-// responses, which repeat the path of a request that failed. RFC 7391 §3.1
-func (o OperType) ranges() bool {
-	return o == Get || o == GetResponse || o == Del || o == DelResponse
-}
+// ranges says whether a path may select by a table range. RFC 7391 §3.1
+func (o OperType) ranges() bool { return o == Get || o == Del }
 
 // SetupResult is the answer to an Association Setup. RFC 5810 §7.5.2, §A.6
 type SetupResult uint32

@@ -92,7 +92,7 @@ func samples() []Message {
 					path(2).result(Result{HasData: true, Data: []byte{9, 9, 9}}))),
 				op(SetPropResponse, path(60, 1).result(Result{Code: EUnspecifiedError})),
 				op(DelResponse, path(4, 15).result(Result{Code: 0x104, Extended: true, Data: []byte("not a table")}),
-					path(4).rows(3, 9).result(Result{Code: ENotFound, Extended: true})),
+					path(4).result(Result{Code: EEmpty, Extended: true})),
 			), sel(FEProtocol, 1, Operation{Type: CommitResponse, Result: &Result{Code: EInternalError}})},
 		},
 		{
@@ -228,7 +228,7 @@ func TestOctets(t *testing.T) {
 			Message{Header: header(Config, ce, fe, 9, Flags{ACK: AlwaysACK, Mode: ContinueExecuteOnFailure}),
 				Select: []LFBSelect{sel(70000, 5, op(Del, path(4).rows(3, 9)))}},
 		},
-		"results (RFC 5810 §7.1.7, RFC 7391 §3.2)": {
+		"results (RFC 5810 §7.1.7, RFC 7391 §3.2.3)": {
 			`10 13 001a 00000002 40000001 0000000000000009 00000000
 			 1000 0050 00011170 00000001
 			 0003 0038
@@ -312,8 +312,10 @@ func TestAppendRefuses(t *testing.T) {
 		"result's data":      {response(op(SetResponse, path(1).result(Result{Data: big[:1]}))), EInvalidTLV},
 		"data and paths":     {config(op(Set, path(1).full(1).under(path(2).full(1)))), EInvalidTLV},
 		"unsaid data":        {query(PathData{IDs: []uint32{1}, Full: big[:1]}), EInvalidTLV},
-		"range in set":       {config(op(Set, path(1).rows(1, 2).full(1))), EInvalidFlags},
-		"range and key":      {query(path(1).rows(1, 2).key(1, 1)), EInvalidFlags},
+		"range in set":       {config(op(Set, path(1).rows(1, 2).full(1))), EInvalidTFlags},
+		"range in response":  {response(op(DelResponse, path(1).rows(1, 2).result(Result{}))), EInvalidTFlags},
+		"range in range":     {query(path(1).rows(1, 2).under(path(2).under(path(3).rows(1, 2)))), EInvalidTFlags},
+		"range and key":      {query(path(1).rows(1, 2).key(1, 1)), EInvalidTFlags},
 		"range backwards":    {query(path(1).rows(2, 1)), EInvalidParameters},
 		"IDs":                {query(path(make([]uint32, MaxIDs+1)...)), EInvalidPath},
 		"depth":              {query(deep), EInvalidPath},
@@ -366,7 +368,7 @@ func TestParseRefuses(t *testing.T) {
 		"key is missing":    {h("04 000d") + "1000 001c 00000001 00000001 0007 0010 0110 000c 8000 0001 00000001", EInvalidTLV, 52},
 		"key unannounced":   {h("04 000f") + "1000 0024 00000001 00000001 0007 0018 0110 0014 0000 0001 00000001 0111 0008 00000001", EInvalidTLV, 52},
 		"key without data":  {h("04 000f") + "1000 0024 00000001 00000001 0007 0018 0110 0014 8000 0001 00000001 0111 0008 00000001", EInvalidTLV, 60},
-		"both selectors":    {h("04 000d") + "1000 001c 00000001 00000001 0007 0010 0110 000c c000 0001 00000001", EInvalidFlags, 44},
+		"both selectors":    {h("04 000d") + "1000 001c 00000001 00000001 0007 0010 0110 000c c000 0001 00000001", EInvalidTFlags, 44},
 		"range's size":      {h("04 000f") + "1000 0024 00000001 00000001 0007 0018 0110 0014 4000 0001 00000001 0117 0008 00000001", EInvalidTLV, 52},
 		"two data":          {h("03 000f") + "1000 0024 00000001 00000001 0001 0018 0110 0014 0000 0001 00000001 0112 0004 0112 0004", EInvalidTLV, 56},
 		"ILV's length 7":    {h("03 0010") + "1000 0028 00000001 00000001 0001 001c 0110 0018 0000 0001 00000001 0113 000c 00000001 00000007", EInvalidTLV, 60},
