@@ -325,6 +325,8 @@ const (
 	AppliedSLS_CREATED            AppliedSLS_Action = 1
 	AppliedSLS_CHANGED            AppliedSLS_Action = 2
 	AppliedSLS_UNCHANGED          AppliedSLS_Action = 3
+	AppliedSLS_CONFIRMED          AppliedSLS_Action = 4
+	AppliedSLS_DELETED            AppliedSLS_Action = 5
 )
 
 // Enum value maps for AppliedSLS_Action.
@@ -334,12 +336,16 @@ var (
 		1: "CREATED",
 		2: "CHANGED",
 		3: "UNCHANGED",
+		4: "CONFIRMED",
+		5: "DELETED",
 	}
 	AppliedSLS_Action_value = map[string]int32{
 		"ACTION_UNSPECIFIED": 0,
 		"CREATED":            1,
 		"CHANGED":            2,
 		"UNCHANGED":          3,
+		"CONFIRMED":          4,
+		"DELETED":            5,
 	}
 )
 
@@ -368,6 +374,58 @@ func (x AppliedSLS_Action) Number() protoreflect.EnumNumber {
 // Deprecated: Use AppliedSLS_Action.Descriptor instead.
 func (AppliedSLS_Action) EnumDescriptor() ([]byte, []int) {
 	return file_interqos_proto_rawDescGZIP(), []int{16, 0}
+}
+
+type SLSChange_Event int32
+
+const (
+	SLSChange_EVENT_UNSPECIFIED SLSChange_Event = 0
+	SLSChange_APPLIED           SLSChange_Event = 1
+	SLSChange_CONFIRMED         SLSChange_Event = 2
+	SLSChange_DELETED           SLSChange_Event = 3
+)
+
+// Enum value maps for SLSChange_Event.
+var (
+	SLSChange_Event_name = map[int32]string{
+		0: "EVENT_UNSPECIFIED",
+		1: "APPLIED",
+		2: "CONFIRMED",
+		3: "DELETED",
+	}
+	SLSChange_Event_value = map[string]int32{
+		"EVENT_UNSPECIFIED": 0,
+		"APPLIED":           1,
+		"CONFIRMED":         2,
+		"DELETED":           3,
+	}
+)
+
+func (x SLSChange_Event) Enum() *SLSChange_Event {
+	p := new(SLSChange_Event)
+	*p = x
+	return p
+}
+
+func (x SLSChange_Event) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SLSChange_Event) Descriptor() protoreflect.EnumDescriptor {
+	return file_interqos_proto_enumTypes[6].Descriptor()
+}
+
+func (SLSChange_Event) Type() protoreflect.EnumType {
+	return &file_interqos_proto_enumTypes[6]
+}
+
+func (x SLSChange_Event) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SLSChange_Event.Descriptor instead.
+func (SLSChange_Event) EnumDescriptor() ([]byte, []int) {
+	return file_interqos_proto_rawDescGZIP(), []int{21, 0}
 }
 
 type TraceEvent_Direction int32
@@ -406,11 +464,11 @@ func (x TraceEvent_Direction) String() string {
 }
 
 func (TraceEvent_Direction) Descriptor() protoreflect.EnumDescriptor {
-	return file_interqos_proto_enumTypes[6].Descriptor()
+	return file_interqos_proto_enumTypes[7].Descriptor()
 }
 
 func (TraceEvent_Direction) Type() protoreflect.EnumType {
-	return &file_interqos_proto_enumTypes[6]
+	return &file_interqos_proto_enumTypes[7]
 }
 
 func (x TraceEvent_Direction) Number() protoreflect.EnumNumber {
@@ -419,7 +477,7 @@ func (x TraceEvent_Direction) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TraceEvent_Direction.Descriptor instead.
 func (TraceEvent_Direction) EnumDescriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{53, 0}
+	return file_interqos_proto_rawDescGZIP(), []int{56, 0}
 }
 
 type ReserveRequest struct {
@@ -1823,7 +1881,10 @@ type ApplyRequest struct {
 	// refusing it.
 	Preempt bool `protobuf:"varint,4,opt,name=preempt,proto3" json:"preempt,omitempty"`
 	// Why it is done, for the history; at most 1000 octets.
-	Why           string `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`
+	Why string `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`
+	// Take what is changed back after that time, unless it has been confirmed; from
+	// a second to 168 hours. Not there: it stands.
+	ConfirmWithin *durationpb.Duration `protobuf:"bytes,6,opt,name=confirm_within,json=confirmWithin,proto3" json:"confirm_within,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1893,6 +1954,13 @@ func (x *ApplyRequest) GetWhy() string {
 	return ""
 }
 
+func (x *ApplyRequest) GetConfirmWithin() *durationpb.Duration {
+	if x != nil {
+		return x.ConfirmWithin
+	}
+	return nil
+}
+
 type ApplyResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Applied       []*AppliedSLS          `protobuf:"bytes,1,rep,name=applied,proto3" json:"applied,omitempty"`
@@ -1945,7 +2013,9 @@ type AppliedSLS struct {
 	Diff    []*SLSEdit             `protobuf:"bytes,4,rep,name=diff,proto3" json:"diff,omitempty"`
 	// Reservations that do not fit: of Plan those that would be in the way, of
 	// Apply those that it has ended.
-	Breaks        []*SLSBreak `protobuf:"bytes,5,rep,name=breaks,proto3" json:"breaks,omitempty"`
+	Breaks []*SLSBreak `protobuf:"bytes,5,rep,name=breaks,proto3" json:"breaks,omitempty"`
+	// It is taken back then, unless it is confirmed before.
+	ConfirmUntil  *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=confirm_until,json=confirmUntil,proto3" json:"confirm_until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2011,6 +2081,13 @@ func (x *AppliedSLS) GetDiff() []*SLSEdit {
 func (x *AppliedSLS) GetBreaks() []*SLSBreak {
 	if x != nil {
 		return x.Breaks
+	}
+	return nil
+}
+
+func (x *AppliedSLS) GetConfirmUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ConfirmUntil
 	}
 	return nil
 }
@@ -2252,14 +2329,17 @@ func (x *SLSHistoryResponse) GetChanges() []*SLSChange {
 
 // SLSChange is one version of an SLS, and how it came about.
 type SLSChange struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	At            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
-	By            string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
-	Why           string                 `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`
-	Status        string                 `protobuf:"bytes,5,opt,name=status,proto3" json:"status,omitempty"`
-	Diff          []*SLSEdit             `protobuf:"bytes,6,rep,name=diff,proto3" json:"diff,omitempty"` // to the version before it
-	Yaml          []byte                 `protobuf:"bytes,7,opt,name=yaml,proto3" json:"yaml,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	At      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	By      string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	Why     string                 `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`
+	Status  string                 `protobuf:"bytes,5,opt,name=status,proto3" json:"status,omitempty"`
+	Diff    []*SLSEdit             `protobuf:"bytes,6,rep,name=diff,proto3" json:"diff,omitempty"` // to the version before it
+	Yaml    []byte                 `protobuf:"bytes,7,opt,name=yaml,proto3" json:"yaml,omitempty"`
+	Event   SLSChange_Event        `protobuf:"varint,8,opt,name=event,proto3,enum=interqos.v1.SLSChange_Event" json:"event,omitempty"`
+	// Of what was applied with confirm_within: when it is taken back.
+	ConfirmUntil  *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=confirm_until,json=confirmUntil,proto3" json:"confirm_until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2343,6 +2423,160 @@ func (x *SLSChange) GetYaml() []byte {
 	return nil
 }
 
+func (x *SLSChange) GetEvent() SLSChange_Event {
+	if x != nil {
+		return x.Event
+	}
+	return SLSChange_EVENT_UNSPECIFIED
+}
+
+func (x *SLSChange) GetConfirmUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ConfirmUntil
+	}
+	return nil
+}
+
+type ConfirmRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	TakeBack      bool                   `protobuf:"varint,2,opt,name=take_back,json=takeBack,proto3" json:"take_back,omitempty"` // at once, instead of confirming it
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`                            // as in ApplyRequest
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmRequest) Reset() {
+	*x = ConfirmRequest{}
+	mi := &file_interqos_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmRequest) ProtoMessage() {}
+
+func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_interqos_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
+func (*ConfirmRequest) Descriptor() ([]byte, []int) {
+	return file_interqos_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ConfirmRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ConfirmRequest) GetTakeBack() bool {
+	if x != nil {
+		return x.TakeBack
+	}
+	return false
+}
+
+func (x *ConfirmRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type BackupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupRequest) Reset() {
+	*x = BackupRequest{}
+	mi := &file_interqos_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupRequest) ProtoMessage() {}
+
+func (x *BackupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_interqos_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
+func (*BackupRequest) Descriptor() ([]byte, []int) {
+	return file_interqos_proto_rawDescGZIP(), []int{23}
+}
+
+type BackupChunk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupChunk) Reset() {
+	*x = BackupChunk{}
+	mi := &file_interqos_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupChunk) ProtoMessage() {}
+
+func (x *BackupChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_interqos_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
+func (*BackupChunk) Descriptor() ([]byte, []int) {
+	return file_interqos_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *BackupChunk) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 type RollbackRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2355,7 +2589,7 @@ type RollbackRequest struct {
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_interqos_proto_msgTypes[22]
+	mi := &file_interqos_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2367,7 +2601,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[22]
+	mi := &file_interqos_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2380,7 +2614,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{22}
+	return file_interqos_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RollbackRequest) GetId() string {
@@ -2429,14 +2663,16 @@ type SLS struct {
 	ChangedBy    string                 `protobuf:"bytes,14,opt,name=changed_by,json=changedBy,proto3" json:"changed_by,omitempty"`
 	ChangedAt    *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
 	// The whole document, as Apply takes it.
-	Yaml          []byte `protobuf:"bytes,16,opt,name=yaml,proto3" json:"yaml,omitempty"`
+	Yaml []byte `protobuf:"bytes,16,opt,name=yaml,proto3" json:"yaml,omitempty"`
+	// It is taken back then, unless it is confirmed before.
+	ConfirmUntil  *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=confirm_until,json=confirmUntil,proto3" json:"confirm_until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SLS) Reset() {
 	*x = SLS{}
-	mi := &file_interqos_proto_msgTypes[23]
+	mi := &file_interqos_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2448,7 +2684,7 @@ func (x *SLS) String() string {
 func (*SLS) ProtoMessage() {}
 
 func (x *SLS) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[23]
+	mi := &file_interqos_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2461,7 +2697,7 @@ func (x *SLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SLS.ProtoReflect.Descriptor instead.
 func (*SLS) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{23}
+	return file_interqos_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SLS) GetId() string {
@@ -2576,6 +2812,13 @@ func (x *SLS) GetYaml() []byte {
 	return nil
 }
 
+func (x *SLS) GetConfirmUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ConfirmUntil
+	}
+	return nil
+}
+
 type SLSClass struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Class         string                 `protobuf:"bytes,1,opt,name=class,proto3" json:"class,omitempty"`
@@ -2592,7 +2835,7 @@ type SLSClass struct {
 
 func (x *SLSClass) Reset() {
 	*x = SLSClass{}
-	mi := &file_interqos_proto_msgTypes[24]
+	mi := &file_interqos_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2604,7 +2847,7 @@ func (x *SLSClass) String() string {
 func (*SLSClass) ProtoMessage() {}
 
 func (x *SLSClass) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[24]
+	mi := &file_interqos_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2617,7 +2860,7 @@ func (x *SLSClass) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SLSClass.ProtoReflect.Descriptor instead.
 func (*SLSClass) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{24}
+	return file_interqos_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SLSClass) GetClass() string {
@@ -2684,7 +2927,7 @@ type ListSLSRequest struct {
 
 func (x *ListSLSRequest) Reset() {
 	*x = ListSLSRequest{}
-	mi := &file_interqos_proto_msgTypes[25]
+	mi := &file_interqos_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2696,7 +2939,7 @@ func (x *ListSLSRequest) String() string {
 func (*ListSLSRequest) ProtoMessage() {}
 
 func (x *ListSLSRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[25]
+	mi := &file_interqos_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2709,7 +2952,7 @@ func (x *ListSLSRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSLSRequest.ProtoReflect.Descriptor instead.
 func (*ListSLSRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{25}
+	return file_interqos_proto_rawDescGZIP(), []int{28}
 }
 
 type ListSLSResponse struct {
@@ -2721,7 +2964,7 @@ type ListSLSResponse struct {
 
 func (x *ListSLSResponse) Reset() {
 	*x = ListSLSResponse{}
-	mi := &file_interqos_proto_msgTypes[26]
+	mi := &file_interqos_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2733,7 +2976,7 @@ func (x *ListSLSResponse) String() string {
 func (*ListSLSResponse) ProtoMessage() {}
 
 func (x *ListSLSResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[26]
+	mi := &file_interqos_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2746,7 +2989,7 @@ func (x *ListSLSResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSLSResponse.ProtoReflect.Descriptor instead.
 func (*ListSLSResponse) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{26}
+	return file_interqos_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListSLSResponse) GetSls() []*SLS {
@@ -2765,7 +3008,7 @@ type ShowSLSRequest struct {
 
 func (x *ShowSLSRequest) Reset() {
 	*x = ShowSLSRequest{}
-	mi := &file_interqos_proto_msgTypes[27]
+	mi := &file_interqos_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2777,7 +3020,7 @@ func (x *ShowSLSRequest) String() string {
 func (*ShowSLSRequest) ProtoMessage() {}
 
 func (x *ShowSLSRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[27]
+	mi := &file_interqos_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2790,7 +3033,7 @@ func (x *ShowSLSRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowSLSRequest.ProtoReflect.Descriptor instead.
 func (*ShowSLSRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{27}
+	return file_interqos_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ShowSLSRequest) GetId() string {
@@ -2811,7 +3054,7 @@ type UsageRequest struct {
 
 func (x *UsageRequest) Reset() {
 	*x = UsageRequest{}
-	mi := &file_interqos_proto_msgTypes[28]
+	mi := &file_interqos_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2823,7 +3066,7 @@ func (x *UsageRequest) String() string {
 func (*UsageRequest) ProtoMessage() {}
 
 func (x *UsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[28]
+	mi := &file_interqos_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2836,7 +3079,7 @@ func (x *UsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRequest.ProtoReflect.Descriptor instead.
 func (*UsageRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{28}
+	return file_interqos_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *UsageRequest) GetId() string {
@@ -2863,7 +3106,7 @@ type UsageResponse struct {
 
 func (x *UsageResponse) Reset() {
 	*x = UsageResponse{}
-	mi := &file_interqos_proto_msgTypes[29]
+	mi := &file_interqos_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2875,7 +3118,7 @@ func (x *UsageResponse) String() string {
 func (*UsageResponse) ProtoMessage() {}
 
 func (x *UsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[29]
+	mi := &file_interqos_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2888,7 +3131,7 @@ func (x *UsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResponse.ProtoReflect.Descriptor instead.
 func (*UsageResponse) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{29}
+	return file_interqos_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *UsageResponse) GetAt() *timestamppb.Timestamp {
@@ -2920,7 +3163,7 @@ type SLSUsage struct {
 
 func (x *SLSUsage) Reset() {
 	*x = SLSUsage{}
-	mi := &file_interqos_proto_msgTypes[30]
+	mi := &file_interqos_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2932,7 +3175,7 @@ func (x *SLSUsage) String() string {
 func (*SLSUsage) ProtoMessage() {}
 
 func (x *SLSUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[30]
+	mi := &file_interqos_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2945,7 +3188,7 @@ func (x *SLSUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SLSUsage.ProtoReflect.Descriptor instead.
 func (*SLSUsage) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{30}
+	return file_interqos_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SLSUsage) GetSlsId() string {
@@ -2993,13 +3236,16 @@ func (x *SLSUsage) GetReservations() uint32 {
 type DeleteSLSRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Preempt       bool                   `protobuf:"varint,2,opt,name=preempt,proto3" json:"preempt,omitempty"`             // end the reservations on it, instead of refusing
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`                      // as in ApplyRequest
+	DryRun        bool                   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"` // only say which reservations are in the way
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeleteSLSRequest) Reset() {
 	*x = DeleteSLSRequest{}
-	mi := &file_interqos_proto_msgTypes[31]
+	mi := &file_interqos_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3011,7 +3257,7 @@ func (x *DeleteSLSRequest) String() string {
 func (*DeleteSLSRequest) ProtoMessage() {}
 
 func (x *DeleteSLSRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[31]
+	mi := &file_interqos_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3024,7 +3270,7 @@ func (x *DeleteSLSRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSLSRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSLSRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{31}
+	return file_interqos_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DeleteSLSRequest) GetId() string {
@@ -3034,15 +3280,38 @@ func (x *DeleteSLSRequest) GetId() string {
 	return ""
 }
 
+func (x *DeleteSLSRequest) GetPreempt() bool {
+	if x != nil {
+		return x.Preempt
+	}
+	return false
+}
+
+func (x *DeleteSLSRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *DeleteSLSRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
 type DeleteSLSResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was deleted or, in a dry run, would be; with the reservations on it.
+	Deleted       *AppliedSLS `protobuf:"bytes,1,opt,name=deleted,proto3" json:"deleted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeleteSLSResponse) Reset() {
 	*x = DeleteSLSResponse{}
-	mi := &file_interqos_proto_msgTypes[32]
+	mi := &file_interqos_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3054,7 +3323,7 @@ func (x *DeleteSLSResponse) String() string {
 func (*DeleteSLSResponse) ProtoMessage() {}
 
 func (x *DeleteSLSResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[32]
+	mi := &file_interqos_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3067,7 +3336,14 @@ func (x *DeleteSLSResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSLSResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSLSResponse) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{32}
+	return file_interqos_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *DeleteSLSResponse) GetDeleted() *AppliedSLS {
+	if x != nil {
+		return x.Deleted
+	}
+	return nil
 }
 
 type MatchRequest struct {
@@ -3093,7 +3369,7 @@ type MatchRequest struct {
 
 func (x *MatchRequest) Reset() {
 	*x = MatchRequest{}
-	mi := &file_interqos_proto_msgTypes[33]
+	mi := &file_interqos_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3105,7 +3381,7 @@ func (x *MatchRequest) String() string {
 func (*MatchRequest) ProtoMessage() {}
 
 func (x *MatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[33]
+	mi := &file_interqos_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3118,7 +3394,7 @@ func (x *MatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchRequest.ProtoReflect.Descriptor instead.
 func (*MatchRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{33}
+	return file_interqos_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *MatchRequest) GetSource() string {
@@ -3242,7 +3518,7 @@ type MatchResponse struct {
 
 func (x *MatchResponse) Reset() {
 	*x = MatchResponse{}
-	mi := &file_interqos_proto_msgTypes[34]
+	mi := &file_interqos_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3254,7 +3530,7 @@ func (x *MatchResponse) String() string {
 func (*MatchResponse) ProtoMessage() {}
 
 func (x *MatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[34]
+	mi := &file_interqos_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3267,7 +3543,7 @@ func (x *MatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchResponse.ProtoReflect.Descriptor instead.
 func (*MatchResponse) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{34}
+	return file_interqos_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *MatchResponse) GetSlsId() string {
@@ -3321,7 +3597,7 @@ type SLSFit struct {
 
 func (x *SLSFit) Reset() {
 	*x = SLSFit{}
-	mi := &file_interqos_proto_msgTypes[35]
+	mi := &file_interqos_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3333,7 +3609,7 @@ func (x *SLSFit) String() string {
 func (*SLSFit) ProtoMessage() {}
 
 func (x *SLSFit) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[35]
+	mi := &file_interqos_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3346,7 +3622,7 @@ func (x *SLSFit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SLSFit.ProtoReflect.Descriptor instead.
 func (*SLSFit) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{35}
+	return file_interqos_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SLSFit) GetSlsId() string {
@@ -3406,7 +3682,7 @@ type CalendarRequest struct {
 
 func (x *CalendarRequest) Reset() {
 	*x = CalendarRequest{}
-	mi := &file_interqos_proto_msgTypes[36]
+	mi := &file_interqos_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3418,7 +3694,7 @@ func (x *CalendarRequest) String() string {
 func (*CalendarRequest) ProtoMessage() {}
 
 func (x *CalendarRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[36]
+	mi := &file_interqos_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3431,7 +3707,7 @@ func (x *CalendarRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CalendarRequest.ProtoReflect.Descriptor instead.
 func (*CalendarRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{36}
+	return file_interqos_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CalendarRequest) GetId() string {
@@ -3500,7 +3776,7 @@ type CalendarResponse struct {
 
 func (x *CalendarResponse) Reset() {
 	*x = CalendarResponse{}
-	mi := &file_interqos_proto_msgTypes[37]
+	mi := &file_interqos_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3512,7 +3788,7 @@ func (x *CalendarResponse) String() string {
 func (*CalendarResponse) ProtoMessage() {}
 
 func (x *CalendarResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[37]
+	mi := &file_interqos_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3525,7 +3801,7 @@ func (x *CalendarResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CalendarResponse.ProtoReflect.Descriptor instead.
 func (*CalendarResponse) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{37}
+	return file_interqos_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CalendarResponse) GetSlsId() string {
@@ -3591,7 +3867,7 @@ type CalendarStep struct {
 
 func (x *CalendarStep) Reset() {
 	*x = CalendarStep{}
-	mi := &file_interqos_proto_msgTypes[38]
+	mi := &file_interqos_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3603,7 +3879,7 @@ func (x *CalendarStep) String() string {
 func (*CalendarStep) ProtoMessage() {}
 
 func (x *CalendarStep) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[38]
+	mi := &file_interqos_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3616,7 +3892,7 @@ func (x *CalendarStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CalendarStep.ProtoReflect.Descriptor instead.
 func (*CalendarStep) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{38}
+	return file_interqos_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *CalendarStep) GetFrom() *timestamppb.Timestamp {
@@ -3662,7 +3938,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_interqos_proto_msgTypes[39]
+	mi := &file_interqos_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3674,7 +3950,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[39]
+	mi := &file_interqos_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3687,7 +3963,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{39}
+	return file_interqos_proto_rawDescGZIP(), []int{42}
 }
 
 type NodeStatus struct {
@@ -3715,7 +3991,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_interqos_proto_msgTypes[40]
+	mi := &file_interqos_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3727,7 +4003,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[40]
+	mi := &file_interqos_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3740,7 +4016,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{40}
+	return file_interqos_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *NodeStatus) GetAs() uint32 {
@@ -3862,7 +4138,7 @@ type BGPPeer struct {
 
 func (x *BGPPeer) Reset() {
 	*x = BGPPeer{}
-	mi := &file_interqos_proto_msgTypes[41]
+	mi := &file_interqos_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3874,7 +4150,7 @@ func (x *BGPPeer) String() string {
 func (*BGPPeer) ProtoMessage() {}
 
 func (x *BGPPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[41]
+	mi := &file_interqos_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3887,7 +4163,7 @@ func (x *BGPPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BGPPeer.ProtoReflect.Descriptor instead.
 func (*BGPPeer) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{41}
+	return file_interqos_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *BGPPeer) GetAs() uint32 {
@@ -3951,7 +4227,7 @@ type Edge struct {
 
 func (x *Edge) Reset() {
 	*x = Edge{}
-	mi := &file_interqos_proto_msgTypes[42]
+	mi := &file_interqos_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3963,7 +4239,7 @@ func (x *Edge) String() string {
 func (*Edge) ProtoMessage() {}
 
 func (x *Edge) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[42]
+	mi := &file_interqos_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3976,7 +4252,7 @@ func (x *Edge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edge.ProtoReflect.Descriptor instead.
 func (*Edge) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{42}
+	return file_interqos_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Edge) GetName() string {
@@ -4060,7 +4336,7 @@ type GISTCounts struct {
 
 func (x *GISTCounts) Reset() {
 	*x = GISTCounts{}
-	mi := &file_interqos_proto_msgTypes[43]
+	mi := &file_interqos_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4072,7 +4348,7 @@ func (x *GISTCounts) String() string {
 func (*GISTCounts) ProtoMessage() {}
 
 func (x *GISTCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[43]
+	mi := &file_interqos_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4085,7 +4361,7 @@ func (x *GISTCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GISTCounts.ProtoReflect.Descriptor instead.
 func (*GISTCounts) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{43}
+	return file_interqos_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GISTCounts) GetRoutingStates() uint64 {
@@ -4119,7 +4395,7 @@ type NSLPCounts struct {
 
 func (x *NSLPCounts) Reset() {
 	*x = NSLPCounts{}
-	mi := &file_interqos_proto_msgTypes[44]
+	mi := &file_interqos_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4131,7 +4407,7 @@ func (x *NSLPCounts) String() string {
 func (*NSLPCounts) ProtoMessage() {}
 
 func (x *NSLPCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[44]
+	mi := &file_interqos_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4144,7 +4420,7 @@ func (x *NSLPCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NSLPCounts.ProtoReflect.Descriptor instead.
 func (*NSLPCounts) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{44}
+	return file_interqos_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *NSLPCounts) GetSessions() uint64 {
@@ -4174,7 +4450,7 @@ type LedgerCounts struct {
 
 func (x *LedgerCounts) Reset() {
 	*x = LedgerCounts{}
-	mi := &file_interqos_proto_msgTypes[45]
+	mi := &file_interqos_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4186,7 +4462,7 @@ func (x *LedgerCounts) String() string {
 func (*LedgerCounts) ProtoMessage() {}
 
 func (x *LedgerCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[45]
+	mi := &file_interqos_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4199,7 +4475,7 @@ func (x *LedgerCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerCounts.ProtoReflect.Descriptor instead.
 func (*LedgerCounts) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{45}
+	return file_interqos_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *LedgerCounts) GetSlss() uint64 {
@@ -4250,7 +4526,7 @@ type Driver struct {
 
 func (x *Driver) Reset() {
 	*x = Driver{}
-	mi := &file_interqos_proto_msgTypes[46]
+	mi := &file_interqos_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4262,7 +4538,7 @@ func (x *Driver) String() string {
 func (*Driver) ProtoMessage() {}
 
 func (x *Driver) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[46]
+	mi := &file_interqos_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4275,7 +4551,7 @@ func (x *Driver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Driver.ProtoReflect.Descriptor instead.
 func (*Driver) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{46}
+	return file_interqos_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Driver) GetName() string {
@@ -4325,7 +4601,7 @@ type Store struct {
 
 func (x *Store) Reset() {
 	*x = Store{}
-	mi := &file_interqos_proto_msgTypes[47]
+	mi := &file_interqos_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4337,7 +4613,7 @@ func (x *Store) String() string {
 func (*Store) ProtoMessage() {}
 
 func (x *Store) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[47]
+	mi := &file_interqos_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4350,7 +4626,7 @@ func (x *Store) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Store.ProtoReflect.Descriptor instead.
 func (*Store) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{47}
+	return file_interqos_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Store) GetFile() string {
@@ -4392,7 +4668,7 @@ type RoutesRequest struct {
 
 func (x *RoutesRequest) Reset() {
 	*x = RoutesRequest{}
-	mi := &file_interqos_proto_msgTypes[48]
+	mi := &file_interqos_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4404,7 +4680,7 @@ func (x *RoutesRequest) String() string {
 func (*RoutesRequest) ProtoMessage() {}
 
 func (x *RoutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[48]
+	mi := &file_interqos_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4417,7 +4693,7 @@ func (x *RoutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutesRequest.ProtoReflect.Descriptor instead.
 func (*RoutesRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{48}
+	return file_interqos_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RoutesRequest) GetLookup() string {
@@ -4444,7 +4720,7 @@ type RoutesResponse struct {
 
 func (x *RoutesResponse) Reset() {
 	*x = RoutesResponse{}
-	mi := &file_interqos_proto_msgTypes[49]
+	mi := &file_interqos_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4456,7 +4732,7 @@ func (x *RoutesResponse) String() string {
 func (*RoutesResponse) ProtoMessage() {}
 
 func (x *RoutesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[49]
+	mi := &file_interqos_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4469,7 +4745,7 @@ func (x *RoutesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutesResponse.ProtoReflect.Descriptor instead.
 func (*RoutesResponse) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{49}
+	return file_interqos_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RoutesResponse) GetRoutes() []*Route {
@@ -4501,7 +4777,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_interqos_proto_msgTypes[50]
+	mi := &file_interqos_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4513,7 +4789,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[50]
+	mi := &file_interqos_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4526,7 +4802,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{50}
+	return file_interqos_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Route) GetPrefix() string {
@@ -4587,7 +4863,7 @@ type TraceRequest struct {
 
 func (x *TraceRequest) Reset() {
 	*x = TraceRequest{}
-	mi := &file_interqos_proto_msgTypes[51]
+	mi := &file_interqos_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4599,7 +4875,7 @@ func (x *TraceRequest) String() string {
 func (*TraceRequest) ProtoMessage() {}
 
 func (x *TraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[51]
+	mi := &file_interqos_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4612,7 +4888,7 @@ func (x *TraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceRequest.ProtoReflect.Descriptor instead.
 func (*TraceRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{51}
+	return file_interqos_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *TraceRequest) GetSessionId() string {
@@ -4631,7 +4907,7 @@ type TraceResponse struct {
 
 func (x *TraceResponse) Reset() {
 	*x = TraceResponse{}
-	mi := &file_interqos_proto_msgTypes[52]
+	mi := &file_interqos_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4643,7 +4919,7 @@ func (x *TraceResponse) String() string {
 func (*TraceResponse) ProtoMessage() {}
 
 func (x *TraceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[52]
+	mi := &file_interqos_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4656,7 +4932,7 @@ func (x *TraceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceResponse.ProtoReflect.Descriptor instead.
 func (*TraceResponse) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{52}
+	return file_interqos_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *TraceResponse) GetEvents() []*TraceEvent {
@@ -4691,7 +4967,7 @@ type TraceEvent struct {
 
 func (x *TraceEvent) Reset() {
 	*x = TraceEvent{}
-	mi := &file_interqos_proto_msgTypes[53]
+	mi := &file_interqos_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4703,7 +4979,7 @@ func (x *TraceEvent) String() string {
 func (*TraceEvent) ProtoMessage() {}
 
 func (x *TraceEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[53]
+	mi := &file_interqos_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4716,7 +4992,7 @@ func (x *TraceEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceEvent.ProtoReflect.Descriptor instead.
 func (*TraceEvent) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{53}
+	return file_interqos_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *TraceEvent) GetTimeNs() int64 {
@@ -4805,7 +5081,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_interqos_proto_msgTypes[54]
+	mi := &file_interqos_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4817,7 +5093,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[54]
+	mi := &file_interqos_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4830,7 +5106,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{54}
+	return file_interqos_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ReloadRequest) GetDryRun() bool {
@@ -4852,7 +5128,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_interqos_proto_msgTypes[55]
+	mi := &file_interqos_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4864,7 +5140,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[55]
+	mi := &file_interqos_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4877,7 +5153,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{55}
+	return file_interqos_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ReloadResponse) GetApplied() []string {
@@ -4904,7 +5180,7 @@ type StateRequest struct {
 
 func (x *StateRequest) Reset() {
 	*x = StateRequest{}
-	mi := &file_interqos_proto_msgTypes[56]
+	mi := &file_interqos_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4916,7 +5192,7 @@ func (x *StateRequest) String() string {
 func (*StateRequest) ProtoMessage() {}
 
 func (x *StateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[56]
+	mi := &file_interqos_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4929,7 +5205,7 @@ func (x *StateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRequest.ProtoReflect.Descriptor instead.
 func (*StateRequest) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{56}
+	return file_interqos_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *StateRequest) GetLimit() uint32 {
@@ -4959,7 +5235,7 @@ type StateResponse struct {
 
 func (x *StateResponse) Reset() {
 	*x = StateResponse{}
-	mi := &file_interqos_proto_msgTypes[57]
+	mi := &file_interqos_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4971,7 +5247,7 @@ func (x *StateResponse) String() string {
 func (*StateResponse) ProtoMessage() {}
 
 func (x *StateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[57]
+	mi := &file_interqos_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4984,7 +5260,7 @@ func (x *StateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateResponse.ProtoReflect.Descriptor instead.
 func (*StateResponse) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{57}
+	return file_interqos_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *StateResponse) GetGist() *GISTCounts {
@@ -5040,7 +5316,7 @@ type RoutingState struct {
 
 func (x *RoutingState) Reset() {
 	*x = RoutingState{}
-	mi := &file_interqos_proto_msgTypes[58]
+	mi := &file_interqos_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5052,7 +5328,7 @@ func (x *RoutingState) String() string {
 func (*RoutingState) ProtoMessage() {}
 
 func (x *RoutingState) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[58]
+	mi := &file_interqos_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5065,7 +5341,7 @@ func (x *RoutingState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutingState.ProtoReflect.Descriptor instead.
 func (*RoutingState) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{58}
+	return file_interqos_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *RoutingState) GetSessionId() string {
@@ -5145,7 +5421,7 @@ type Association struct {
 
 func (x *Association) Reset() {
 	*x = Association{}
-	mi := &file_interqos_proto_msgTypes[59]
+	mi := &file_interqos_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5157,7 +5433,7 @@ func (x *Association) String() string {
 func (*Association) ProtoMessage() {}
 
 func (x *Association) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[59]
+	mi := &file_interqos_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5170,7 +5446,7 @@ func (x *Association) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Association.ProtoReflect.Descriptor instead.
 func (*Association) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{59}
+	return file_interqos_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Association) GetLocal() string {
@@ -5224,7 +5500,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_interqos_proto_msgTypes[60]
+	mi := &file_interqos_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5236,7 +5512,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_interqos_proto_msgTypes[60]
+	mi := &file_interqos_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5249,7 +5525,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_interqos_proto_rawDescGZIP(), []int{60}
+	return file_interqos_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Session) GetSessionId() string {
@@ -5439,27 +5715,31 @@ const file_interqos_proto_rawDesc = "" +
 	"\x05total\x18\x02 \x01(\x04R\x05total\"6\n" +
 	"\x15GetReservationRequest\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\tR\tsessionId\"{\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\"\xbd\x01\n" +
 	"\fApplyRequest\x12\x12\n" +
 	"\x04yaml\x18\x01 \x01(\fR\x04yaml\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x17\n" +
 	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x12\x18\n" +
 	"\apreempt\x18\x04 \x01(\bR\apreempt\x12\x10\n" +
-	"\x03why\x18\x05 \x01(\tR\x03why\"B\n" +
+	"\x03why\x18\x05 \x01(\tR\x03why\x12@\n" +
+	"\x0econfirm_within\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\rconfirmWithin\"B\n" +
 	"\rApplyResponse\x121\n" +
-	"\aapplied\x18\x01 \x03(\v2\x17.interqos.v1.AppliedSLSR\aapplied\"\x92\x02\n" +
+	"\aapplied\x18\x01 \x03(\v2\x17.interqos.v1.AppliedSLSR\aapplied\"\xef\x02\n" +
 	"\n" +
 	"AppliedSLS\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x126\n" +
 	"\x06action\x18\x02 \x01(\x0e2\x1e.interqos.v1.AppliedSLS.ActionR\x06action\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\rR\aversion\x12(\n" +
 	"\x04diff\x18\x04 \x03(\v2\x14.interqos.v1.SLSEditR\x04diff\x12-\n" +
-	"\x06breaks\x18\x05 \x03(\v2\x15.interqos.v1.SLSBreakR\x06breaks\"I\n" +
+	"\x06breaks\x18\x05 \x03(\v2\x15.interqos.v1.SLSBreakR\x06breaks\x12?\n" +
+	"\rconfirm_until\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\fconfirmUntil\"e\n" +
 	"\x06Action\x12\x16\n" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aCREATED\x10\x01\x12\v\n" +
 	"\aCHANGED\x10\x02\x12\r\n" +
-	"\tUNCHANGED\x10\x03\"K\n" +
+	"\tUNCHANGED\x10\x03\x12\r\n" +
+	"\tCONFIRMED\x10\x04\x12\v\n" +
+	"\aDELETED\x10\x05\"K\n" +
 	"\aSLSEdit\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\tR\x06before\x12\x14\n" +
@@ -5475,7 +5755,7 @@ const file_interqos_proto_rawDesc = "" +
 	"\x11SLSHistoryRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"F\n" +
 	"\x12SLSHistoryResponse\x120\n" +
-	"\achanges\x18\x01 \x03(\v2\x16.interqos.v1.SLSChangeR\achanges\"\xc9\x01\n" +
+	"\achanges\x18\x01 \x03(\v2\x16.interqos.v1.SLSChangeR\achanges\"\x87\x03\n" +
 	"\tSLSChange\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x0e\n" +
@@ -5483,12 +5763,26 @@ const file_interqos_proto_rawDesc = "" +
 	"\x03why\x18\x04 \x01(\tR\x03why\x12\x16\n" +
 	"\x06status\x18\x05 \x01(\tR\x06status\x12(\n" +
 	"\x04diff\x18\x06 \x03(\v2\x14.interqos.v1.SLSEditR\x04diff\x12\x12\n" +
-	"\x04yaml\x18\a \x01(\fR\x04yaml\"g\n" +
+	"\x04yaml\x18\a \x01(\fR\x04yaml\x122\n" +
+	"\x05event\x18\b \x01(\x0e2\x1c.interqos.v1.SLSChange.EventR\x05event\x12?\n" +
+	"\rconfirm_until\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\fconfirmUntil\"G\n" +
+	"\x05Event\x12\x15\n" +
+	"\x11EVENT_UNSPECIFIED\x10\x00\x12\v\n" +
+	"\aAPPLIED\x10\x01\x12\r\n" +
+	"\tCONFIRMED\x10\x02\x12\v\n" +
+	"\aDELETED\x10\x03\"O\n" +
+	"\x0eConfirmRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
+	"\ttake_back\x18\x02 \x01(\bR\btakeBack\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\x0f\n" +
+	"\rBackupRequest\"!\n" +
+	"\vBackupChunk\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"g\n" +
 	"\x0fRollbackRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\x12\x18\n" +
 	"\apreempt\x18\x03 \x01(\bR\apreempt\x12\x10\n" +
-	"\x03why\x18\x04 \x01(\tR\x03why\"\x9e\x04\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\"\xdf\x04\n" +
 	"\x03SLS\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\x12\x1a\n" +
@@ -5510,7 +5804,8 @@ const file_interqos_proto_rawDesc = "" +
 	"changed_by\x18\x0e \x01(\tR\tchangedBy\x129\n" +
 	"\n" +
 	"changed_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\x12\x12\n" +
-	"\x04yaml\x18\x10 \x01(\fR\x04yaml\"\xbf\x01\n" +
+	"\x04yaml\x18\x10 \x01(\fR\x04yaml\x12?\n" +
+	"\rconfirm_until\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\fconfirmUntil\"\xbf\x01\n" +
 	"\bSLSClass\x12\x14\n" +
 	"\x05class\x18\x01 \x01(\tR\x05class\x12\x1a\n" +
 	"\brelative\x18\x02 \x01(\bR\brelative\x12\x10\n" +
@@ -5537,10 +5832,14 @@ const file_interqos_proto_rawDesc = "" +
 	"\bcapacity\x18\x03 \x01(\x04R\bcapacity\x12\x1c\n" +
 	"\tcommitted\x18\x04 \x01(\x04R\tcommitted\x12\x12\n" +
 	"\x04held\x18\x05 \x01(\x04R\x04held\x12\"\n" +
-	"\freservations\x18\x06 \x01(\rR\freservations\"\"\n" +
+	"\freservations\x18\x06 \x01(\rR\freservations\"g\n" +
 	"\x10DeleteSLSRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"\x13\n" +
-	"\x11DeleteSLSResponse\"\xbb\x03\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\apreempt\x18\x02 \x01(\bR\apreempt\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"F\n" +
+	"\x11DeleteSLSResponse\x121\n" +
+	"\adeleted\x18\x01 \x01(\v2\x17.interqos.v1.AppliedSLSR\adeleted\"\xbb\x03\n" +
 	"\fMatchRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x14\n" +
@@ -5782,7 +6081,7 @@ const file_interqos_proto_rawDesc = "" +
 	"\x05Watch\x12\x19.interqos.v1.WatchRequest\x1a\x17.interqos.v1.WatchEvent0\x01\x12<\n" +
 	"\aRelease\x12\x1b.interqos.v1.ReleaseRequest\x1a\x14.interqos.v1.Outcome\x12S\n" +
 	"\x04List\x12$.interqos.v1.ListReservationsRequest\x1a%.interqos.v1.ListReservationsResponse\x12C\n" +
-	"\x03Get\x12\".interqos.v1.GetReservationRequest\x1a\x18.interqos.v1.Reservation2\xa9\x05\n" +
+	"\x03Get\x12\".interqos.v1.GetReservationRequest\x1a\x18.interqos.v1.Reservation2\xaf\x06\n" +
 	"\n" +
 	"SLSService\x12>\n" +
 	"\x05Apply\x12\x19.interqos.v1.ApplyRequest\x1a\x1a.interqos.v1.ApplyResponse\x12A\n" +
@@ -5792,7 +6091,9 @@ const file_interqos_proto_rawDesc = "" +
 	"\x06Delete\x12\x1d.interqos.v1.DeleteSLSRequest\x1a\x1e.interqos.v1.DeleteSLSResponse\x12=\n" +
 	"\x04Plan\x12\x19.interqos.v1.ApplyRequest\x1a\x1a.interqos.v1.ApplyResponse\x12J\n" +
 	"\aHistory\x12\x1e.interqos.v1.SLSHistoryRequest\x1a\x1f.interqos.v1.SLSHistoryResponse\x12D\n" +
-	"\bRollback\x12\x1c.interqos.v1.RollbackRequest\x1a\x1a.interqos.v1.ApplyResponse\x12>\n" +
+	"\bRollback\x12\x1c.interqos.v1.RollbackRequest\x1a\x1a.interqos.v1.ApplyResponse\x12B\n" +
+	"\aConfirm\x12\x1b.interqos.v1.ConfirmRequest\x1a\x1a.interqos.v1.ApplyResponse\x12@\n" +
+	"\x06Backup\x12\x1a.interqos.v1.BackupRequest\x1a\x18.interqos.v1.BackupChunk0\x01\x12>\n" +
 	"\x05Match\x12\x19.interqos.v1.MatchRequest\x1a\x1a.interqos.v1.MatchResponse\x12G\n" +
 	"\bCalendar\x12\x1c.interqos.v1.CalendarRequest\x1a\x1d.interqos.v1.CalendarResponse2\xd2\x02\n" +
 	"\vNodeService\x12=\n" +
@@ -5814,8 +6115,8 @@ func file_interqos_proto_rawDescGZIP() []byte {
 	return file_interqos_proto_rawDescData
 }
 
-var file_interqos_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_interqos_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
+var file_interqos_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_interqos_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
 var file_interqos_proto_goTypes = []any{
 	(Scope)(0),                       // 0: interqos.v1.Scope
 	(Verdict)(0),                     // 1: interqos.v1.Verdict
@@ -5823,199 +6124,213 @@ var file_interqos_proto_goTypes = []any{
 	(ReservationState)(0),            // 3: interqos.v1.ReservationState
 	(Role)(0),                        // 4: interqos.v1.Role
 	(AppliedSLS_Action)(0),           // 5: interqos.v1.AppliedSLS.Action
-	(TraceEvent_Direction)(0),        // 6: interqos.v1.TraceEvent.Direction
-	(*ReserveRequest)(nil),           // 7: interqos.v1.ReserveRequest
-	(*ModifyRequest)(nil),            // 8: interqos.v1.ModifyRequest
-	(*WatchRequest)(nil),             // 9: interqos.v1.WatchRequest
-	(*WatchEvent)(nil),               // 10: interqos.v1.WatchEvent
-	(*TimeInterval)(nil),             // 11: interqos.v1.TimeInterval
-	(*ReleaseRequest)(nil),           // 12: interqos.v1.ReleaseRequest
-	(*Info)(nil),                     // 13: interqos.v1.Info
-	(*Domain)(nil),                   // 14: interqos.v1.Domain
-	(*Outcome)(nil),                  // 15: interqos.v1.Outcome
-	(*Flow)(nil),                     // 16: interqos.v1.Flow
-	(*Reservation)(nil),              // 17: interqos.v1.Reservation
-	(*ListReservationsRequest)(nil),  // 18: interqos.v1.ListReservationsRequest
-	(*ListReservationsResponse)(nil), // 19: interqos.v1.ListReservationsResponse
-	(*GetReservationRequest)(nil),    // 20: interqos.v1.GetReservationRequest
-	(*ApplyRequest)(nil),             // 21: interqos.v1.ApplyRequest
-	(*ApplyResponse)(nil),            // 22: interqos.v1.ApplyResponse
-	(*AppliedSLS)(nil),               // 23: interqos.v1.AppliedSLS
-	(*SLSEdit)(nil),                  // 24: interqos.v1.SLSEdit
-	(*SLSBreak)(nil),                 // 25: interqos.v1.SLSBreak
-	(*SLSHistoryRequest)(nil),        // 26: interqos.v1.SLSHistoryRequest
-	(*SLSHistoryResponse)(nil),       // 27: interqos.v1.SLSHistoryResponse
-	(*SLSChange)(nil),                // 28: interqos.v1.SLSChange
-	(*RollbackRequest)(nil),          // 29: interqos.v1.RollbackRequest
-	(*SLS)(nil),                      // 30: interqos.v1.SLS
-	(*SLSClass)(nil),                 // 31: interqos.v1.SLSClass
-	(*ListSLSRequest)(nil),           // 32: interqos.v1.ListSLSRequest
-	(*ListSLSResponse)(nil),          // 33: interqos.v1.ListSLSResponse
-	(*ShowSLSRequest)(nil),           // 34: interqos.v1.ShowSLSRequest
-	(*UsageRequest)(nil),             // 35: interqos.v1.UsageRequest
-	(*UsageResponse)(nil),            // 36: interqos.v1.UsageResponse
-	(*SLSUsage)(nil),                 // 37: interqos.v1.SLSUsage
-	(*DeleteSLSRequest)(nil),         // 38: interqos.v1.DeleteSLSRequest
-	(*DeleteSLSResponse)(nil),        // 39: interqos.v1.DeleteSLSResponse
-	(*MatchRequest)(nil),             // 40: interqos.v1.MatchRequest
-	(*MatchResponse)(nil),            // 41: interqos.v1.MatchResponse
-	(*SLSFit)(nil),                   // 42: interqos.v1.SLSFit
-	(*CalendarRequest)(nil),          // 43: interqos.v1.CalendarRequest
-	(*CalendarResponse)(nil),         // 44: interqos.v1.CalendarResponse
-	(*CalendarStep)(nil),             // 45: interqos.v1.CalendarStep
-	(*StatusRequest)(nil),            // 46: interqos.v1.StatusRequest
-	(*NodeStatus)(nil),               // 47: interqos.v1.NodeStatus
-	(*BGPPeer)(nil),                  // 48: interqos.v1.BGPPeer
-	(*Edge)(nil),                     // 49: interqos.v1.Edge
-	(*GISTCounts)(nil),               // 50: interqos.v1.GISTCounts
-	(*NSLPCounts)(nil),               // 51: interqos.v1.NSLPCounts
-	(*LedgerCounts)(nil),             // 52: interqos.v1.LedgerCounts
-	(*Driver)(nil),                   // 53: interqos.v1.Driver
-	(*Store)(nil),                    // 54: interqos.v1.Store
-	(*RoutesRequest)(nil),            // 55: interqos.v1.RoutesRequest
-	(*RoutesResponse)(nil),           // 56: interqos.v1.RoutesResponse
-	(*Route)(nil),                    // 57: interqos.v1.Route
-	(*TraceRequest)(nil),             // 58: interqos.v1.TraceRequest
-	(*TraceResponse)(nil),            // 59: interqos.v1.TraceResponse
-	(*TraceEvent)(nil),               // 60: interqos.v1.TraceEvent
-	(*ReloadRequest)(nil),            // 61: interqos.v1.ReloadRequest
-	(*ReloadResponse)(nil),           // 62: interqos.v1.ReloadResponse
-	(*StateRequest)(nil),             // 63: interqos.v1.StateRequest
-	(*StateResponse)(nil),            // 64: interqos.v1.StateResponse
-	(*RoutingState)(nil),             // 65: interqos.v1.RoutingState
-	(*Association)(nil),              // 66: interqos.v1.Association
-	(*Session)(nil),                  // 67: interqos.v1.Session
-	(*durationpb.Duration)(nil),      // 68: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 69: google.protobuf.Timestamp
+	(SLSChange_Event)(0),             // 6: interqos.v1.SLSChange.Event
+	(TraceEvent_Direction)(0),        // 7: interqos.v1.TraceEvent.Direction
+	(*ReserveRequest)(nil),           // 8: interqos.v1.ReserveRequest
+	(*ModifyRequest)(nil),            // 9: interqos.v1.ModifyRequest
+	(*WatchRequest)(nil),             // 10: interqos.v1.WatchRequest
+	(*WatchEvent)(nil),               // 11: interqos.v1.WatchEvent
+	(*TimeInterval)(nil),             // 12: interqos.v1.TimeInterval
+	(*ReleaseRequest)(nil),           // 13: interqos.v1.ReleaseRequest
+	(*Info)(nil),                     // 14: interqos.v1.Info
+	(*Domain)(nil),                   // 15: interqos.v1.Domain
+	(*Outcome)(nil),                  // 16: interqos.v1.Outcome
+	(*Flow)(nil),                     // 17: interqos.v1.Flow
+	(*Reservation)(nil),              // 18: interqos.v1.Reservation
+	(*ListReservationsRequest)(nil),  // 19: interqos.v1.ListReservationsRequest
+	(*ListReservationsResponse)(nil), // 20: interqos.v1.ListReservationsResponse
+	(*GetReservationRequest)(nil),    // 21: interqos.v1.GetReservationRequest
+	(*ApplyRequest)(nil),             // 22: interqos.v1.ApplyRequest
+	(*ApplyResponse)(nil),            // 23: interqos.v1.ApplyResponse
+	(*AppliedSLS)(nil),               // 24: interqos.v1.AppliedSLS
+	(*SLSEdit)(nil),                  // 25: interqos.v1.SLSEdit
+	(*SLSBreak)(nil),                 // 26: interqos.v1.SLSBreak
+	(*SLSHistoryRequest)(nil),        // 27: interqos.v1.SLSHistoryRequest
+	(*SLSHistoryResponse)(nil),       // 28: interqos.v1.SLSHistoryResponse
+	(*SLSChange)(nil),                // 29: interqos.v1.SLSChange
+	(*ConfirmRequest)(nil),           // 30: interqos.v1.ConfirmRequest
+	(*BackupRequest)(nil),            // 31: interqos.v1.BackupRequest
+	(*BackupChunk)(nil),              // 32: interqos.v1.BackupChunk
+	(*RollbackRequest)(nil),          // 33: interqos.v1.RollbackRequest
+	(*SLS)(nil),                      // 34: interqos.v1.SLS
+	(*SLSClass)(nil),                 // 35: interqos.v1.SLSClass
+	(*ListSLSRequest)(nil),           // 36: interqos.v1.ListSLSRequest
+	(*ListSLSResponse)(nil),          // 37: interqos.v1.ListSLSResponse
+	(*ShowSLSRequest)(nil),           // 38: interqos.v1.ShowSLSRequest
+	(*UsageRequest)(nil),             // 39: interqos.v1.UsageRequest
+	(*UsageResponse)(nil),            // 40: interqos.v1.UsageResponse
+	(*SLSUsage)(nil),                 // 41: interqos.v1.SLSUsage
+	(*DeleteSLSRequest)(nil),         // 42: interqos.v1.DeleteSLSRequest
+	(*DeleteSLSResponse)(nil),        // 43: interqos.v1.DeleteSLSResponse
+	(*MatchRequest)(nil),             // 44: interqos.v1.MatchRequest
+	(*MatchResponse)(nil),            // 45: interqos.v1.MatchResponse
+	(*SLSFit)(nil),                   // 46: interqos.v1.SLSFit
+	(*CalendarRequest)(nil),          // 47: interqos.v1.CalendarRequest
+	(*CalendarResponse)(nil),         // 48: interqos.v1.CalendarResponse
+	(*CalendarStep)(nil),             // 49: interqos.v1.CalendarStep
+	(*StatusRequest)(nil),            // 50: interqos.v1.StatusRequest
+	(*NodeStatus)(nil),               // 51: interqos.v1.NodeStatus
+	(*BGPPeer)(nil),                  // 52: interqos.v1.BGPPeer
+	(*Edge)(nil),                     // 53: interqos.v1.Edge
+	(*GISTCounts)(nil),               // 54: interqos.v1.GISTCounts
+	(*NSLPCounts)(nil),               // 55: interqos.v1.NSLPCounts
+	(*LedgerCounts)(nil),             // 56: interqos.v1.LedgerCounts
+	(*Driver)(nil),                   // 57: interqos.v1.Driver
+	(*Store)(nil),                    // 58: interqos.v1.Store
+	(*RoutesRequest)(nil),            // 59: interqos.v1.RoutesRequest
+	(*RoutesResponse)(nil),           // 60: interqos.v1.RoutesResponse
+	(*Route)(nil),                    // 61: interqos.v1.Route
+	(*TraceRequest)(nil),             // 62: interqos.v1.TraceRequest
+	(*TraceResponse)(nil),            // 63: interqos.v1.TraceResponse
+	(*TraceEvent)(nil),               // 64: interqos.v1.TraceEvent
+	(*ReloadRequest)(nil),            // 65: interqos.v1.ReloadRequest
+	(*ReloadResponse)(nil),           // 66: interqos.v1.ReloadResponse
+	(*StateRequest)(nil),             // 67: interqos.v1.StateRequest
+	(*StateResponse)(nil),            // 68: interqos.v1.StateResponse
+	(*RoutingState)(nil),             // 69: interqos.v1.RoutingState
+	(*Association)(nil),              // 70: interqos.v1.Association
+	(*Session)(nil),                  // 71: interqos.v1.Session
+	(*durationpb.Duration)(nil),      // 72: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 73: google.protobuf.Timestamp
 }
 var file_interqos_proto_depIdxs = []int32{
-	68,  // 0: interqos.v1.ReserveRequest.timeout:type_name -> google.protobuf.Duration
+	72,  // 0: interqos.v1.ReserveRequest.timeout:type_name -> google.protobuf.Duration
 	0,   // 1: interqos.v1.ReserveRequest.scope:type_name -> interqos.v1.Scope
-	68,  // 2: interqos.v1.ModifyRequest.timeout:type_name -> google.protobuf.Duration
-	69,  // 3: interqos.v1.WatchEvent.time:type_name -> google.protobuf.Timestamp
-	17,  // 4: interqos.v1.WatchEvent.reservation:type_name -> interqos.v1.Reservation
-	60,  // 5: interqos.v1.WatchEvent.message:type_name -> interqos.v1.TraceEvent
-	13,  // 6: interqos.v1.WatchEvent.info:type_name -> interqos.v1.Info
-	13,  // 7: interqos.v1.WatchEvent.notification:type_name -> interqos.v1.Info
-	69,  // 8: interqos.v1.TimeInterval.start:type_name -> google.protobuf.Timestamp
-	69,  // 9: interqos.v1.TimeInterval.end:type_name -> google.protobuf.Timestamp
-	68,  // 10: interqos.v1.ReleaseRequest.timeout:type_name -> google.protobuf.Duration
+	72,  // 2: interqos.v1.ModifyRequest.timeout:type_name -> google.protobuf.Duration
+	73,  // 3: interqos.v1.WatchEvent.time:type_name -> google.protobuf.Timestamp
+	18,  // 4: interqos.v1.WatchEvent.reservation:type_name -> interqos.v1.Reservation
+	64,  // 5: interqos.v1.WatchEvent.message:type_name -> interqos.v1.TraceEvent
+	14,  // 6: interqos.v1.WatchEvent.info:type_name -> interqos.v1.Info
+	14,  // 7: interqos.v1.WatchEvent.notification:type_name -> interqos.v1.Info
+	73,  // 8: interqos.v1.TimeInterval.start:type_name -> google.protobuf.Timestamp
+	73,  // 9: interqos.v1.TimeInterval.end:type_name -> google.protobuf.Timestamp
+	72,  // 10: interqos.v1.ReleaseRequest.timeout:type_name -> google.protobuf.Duration
 	1,   // 11: interqos.v1.Domain.verdict:type_name -> interqos.v1.Verdict
-	13,  // 12: interqos.v1.Domain.info:type_name -> interqos.v1.Info
-	69,  // 13: interqos.v1.Domain.earliest:type_name -> google.protobuf.Timestamp
+	14,  // 12: interqos.v1.Domain.info:type_name -> interqos.v1.Info
+	73,  // 13: interqos.v1.Domain.earliest:type_name -> google.protobuf.Timestamp
 	2,   // 14: interqos.v1.Domain.proof:type_name -> interqos.v1.Proof
-	13,  // 15: interqos.v1.Outcome.info:type_name -> interqos.v1.Info
-	14,  // 16: interqos.v1.Outcome.domains:type_name -> interqos.v1.Domain
+	14,  // 15: interqos.v1.Outcome.info:type_name -> interqos.v1.Info
+	15,  // 16: interqos.v1.Outcome.domains:type_name -> interqos.v1.Domain
 	0,   // 17: interqos.v1.Outcome.scope:type_name -> interqos.v1.Scope
 	3,   // 18: interqos.v1.Reservation.state:type_name -> interqos.v1.ReservationState
 	4,   // 19: interqos.v1.Reservation.role:type_name -> interqos.v1.Role
-	16,  // 20: interqos.v1.Reservation.flow:type_name -> interqos.v1.Flow
-	69,  // 21: interqos.v1.Reservation.since:type_name -> google.protobuf.Timestamp
-	69,  // 22: interqos.v1.Reservation.refreshed:type_name -> google.protobuf.Timestamp
-	11,  // 23: interqos.v1.Reservation.times:type_name -> interqos.v1.TimeInterval
+	17,  // 20: interqos.v1.Reservation.flow:type_name -> interqos.v1.Flow
+	73,  // 21: interqos.v1.Reservation.since:type_name -> google.protobuf.Timestamp
+	73,  // 22: interqos.v1.Reservation.refreshed:type_name -> google.protobuf.Timestamp
+	12,  // 23: interqos.v1.Reservation.times:type_name -> interqos.v1.TimeInterval
 	3,   // 24: interqos.v1.ListReservationsRequest.state:type_name -> interqos.v1.ReservationState
 	4,   // 25: interqos.v1.ListReservationsRequest.role:type_name -> interqos.v1.Role
-	17,  // 26: interqos.v1.ListReservationsResponse.reservations:type_name -> interqos.v1.Reservation
-	23,  // 27: interqos.v1.ApplyResponse.applied:type_name -> interqos.v1.AppliedSLS
-	5,   // 28: interqos.v1.AppliedSLS.action:type_name -> interqos.v1.AppliedSLS.Action
-	24,  // 29: interqos.v1.AppliedSLS.diff:type_name -> interqos.v1.SLSEdit
-	25,  // 30: interqos.v1.AppliedSLS.breaks:type_name -> interqos.v1.SLSBreak
-	69,  // 31: interqos.v1.SLSBreak.from:type_name -> google.protobuf.Timestamp
-	28,  // 32: interqos.v1.SLSHistoryResponse.changes:type_name -> interqos.v1.SLSChange
-	69,  // 33: interqos.v1.SLSChange.at:type_name -> google.protobuf.Timestamp
-	24,  // 34: interqos.v1.SLSChange.diff:type_name -> interqos.v1.SLSEdit
-	31,  // 35: interqos.v1.SLS.classes:type_name -> interqos.v1.SLSClass
-	69,  // 36: interqos.v1.SLS.valid_from:type_name -> google.protobuf.Timestamp
-	69,  // 37: interqos.v1.SLS.valid_until:type_name -> google.protobuf.Timestamp
-	69,  // 38: interqos.v1.SLS.changed_at:type_name -> google.protobuf.Timestamp
-	30,  // 39: interqos.v1.ListSLSResponse.sls:type_name -> interqos.v1.SLS
-	69,  // 40: interqos.v1.UsageRequest.at:type_name -> google.protobuf.Timestamp
-	69,  // 41: interqos.v1.UsageResponse.at:type_name -> google.protobuf.Timestamp
-	37,  // 42: interqos.v1.UsageResponse.usage:type_name -> interqos.v1.SLSUsage
-	69,  // 43: interqos.v1.MatchRequest.from:type_name -> google.protobuf.Timestamp
-	69,  // 44: interqos.v1.MatchRequest.until:type_name -> google.protobuf.Timestamp
-	42,  // 45: interqos.v1.MatchResponse.covering:type_name -> interqos.v1.SLSFit
-	42,  // 46: interqos.v1.MatchResponse.others:type_name -> interqos.v1.SLSFit
-	69,  // 47: interqos.v1.SLSFit.earliest:type_name -> google.protobuf.Timestamp
-	69,  // 48: interqos.v1.CalendarRequest.from:type_name -> google.protobuf.Timestamp
-	69,  // 49: interqos.v1.CalendarRequest.until:type_name -> google.protobuf.Timestamp
-	68,  // 50: interqos.v1.CalendarRequest.length:type_name -> google.protobuf.Duration
-	69,  // 51: interqos.v1.CalendarResponse.from:type_name -> google.protobuf.Timestamp
-	69,  // 52: interqos.v1.CalendarResponse.until:type_name -> google.protobuf.Timestamp
-	69,  // 53: interqos.v1.CalendarResponse.earliest:type_name -> google.protobuf.Timestamp
-	45,  // 54: interqos.v1.CalendarResponse.steps:type_name -> interqos.v1.CalendarStep
-	69,  // 55: interqos.v1.CalendarStep.from:type_name -> google.protobuf.Timestamp
-	69,  // 56: interqos.v1.CalendarStep.until:type_name -> google.protobuf.Timestamp
-	68,  // 57: interqos.v1.NodeStatus.uptime:type_name -> google.protobuf.Duration
-	48,  // 58: interqos.v1.NodeStatus.bgp_peers:type_name -> interqos.v1.BGPPeer
-	49,  // 59: interqos.v1.NodeStatus.edges:type_name -> interqos.v1.Edge
-	50,  // 60: interqos.v1.NodeStatus.gist:type_name -> interqos.v1.GISTCounts
-	51,  // 61: interqos.v1.NodeStatus.nslp:type_name -> interqos.v1.NSLPCounts
-	52,  // 62: interqos.v1.NodeStatus.ledger:type_name -> interqos.v1.LedgerCounts
-	53,  // 63: interqos.v1.NodeStatus.drivers:type_name -> interqos.v1.Driver
-	54,  // 64: interqos.v1.NodeStatus.store:type_name -> interqos.v1.Store
-	68,  // 65: interqos.v1.BGPPeer.uptime:type_name -> google.protobuf.Duration
-	57,  // 66: interqos.v1.RoutesResponse.routes:type_name -> interqos.v1.Route
-	60,  // 67: interqos.v1.TraceResponse.events:type_name -> interqos.v1.TraceEvent
-	6,   // 68: interqos.v1.TraceEvent.direction:type_name -> interqos.v1.TraceEvent.Direction
-	50,  // 69: interqos.v1.StateResponse.gist:type_name -> interqos.v1.GISTCounts
-	51,  // 70: interqos.v1.StateResponse.nslp:type_name -> interqos.v1.NSLPCounts
-	65,  // 71: interqos.v1.StateResponse.routing_states:type_name -> interqos.v1.RoutingState
-	66,  // 72: interqos.v1.StateResponse.associations:type_name -> interqos.v1.Association
-	67,  // 73: interqos.v1.StateResponse.sessions:type_name -> interqos.v1.Session
-	16,  // 74: interqos.v1.RoutingState.flow:type_name -> interqos.v1.Flow
-	69,  // 75: interqos.v1.RoutingState.expires:type_name -> google.protobuf.Timestamp
-	69,  // 76: interqos.v1.Session.refreshed:type_name -> google.protobuf.Timestamp
-	69,  // 77: interqos.v1.Session.expires:type_name -> google.protobuf.Timestamp
-	7,   // 78: interqos.v1.ReservationService.Reserve:input_type -> interqos.v1.ReserveRequest
-	7,   // 79: interqos.v1.ReservationService.Query:input_type -> interqos.v1.ReserveRequest
-	8,   // 80: interqos.v1.ReservationService.Modify:input_type -> interqos.v1.ModifyRequest
-	9,   // 81: interqos.v1.ReservationService.Watch:input_type -> interqos.v1.WatchRequest
-	12,  // 82: interqos.v1.ReservationService.Release:input_type -> interqos.v1.ReleaseRequest
-	18,  // 83: interqos.v1.ReservationService.List:input_type -> interqos.v1.ListReservationsRequest
-	20,  // 84: interqos.v1.ReservationService.Get:input_type -> interqos.v1.GetReservationRequest
-	21,  // 85: interqos.v1.SLSService.Apply:input_type -> interqos.v1.ApplyRequest
-	32,  // 86: interqos.v1.SLSService.List:input_type -> interqos.v1.ListSLSRequest
-	34,  // 87: interqos.v1.SLSService.Show:input_type -> interqos.v1.ShowSLSRequest
-	35,  // 88: interqos.v1.SLSService.Usage:input_type -> interqos.v1.UsageRequest
-	38,  // 89: interqos.v1.SLSService.Delete:input_type -> interqos.v1.DeleteSLSRequest
-	21,  // 90: interqos.v1.SLSService.Plan:input_type -> interqos.v1.ApplyRequest
-	26,  // 91: interqos.v1.SLSService.History:input_type -> interqos.v1.SLSHistoryRequest
-	29,  // 92: interqos.v1.SLSService.Rollback:input_type -> interqos.v1.RollbackRequest
-	40,  // 93: interqos.v1.SLSService.Match:input_type -> interqos.v1.MatchRequest
-	43,  // 94: interqos.v1.SLSService.Calendar:input_type -> interqos.v1.CalendarRequest
-	46,  // 95: interqos.v1.NodeService.Status:input_type -> interqos.v1.StatusRequest
-	55,  // 96: interqos.v1.NodeService.Routes:input_type -> interqos.v1.RoutesRequest
-	58,  // 97: interqos.v1.NodeService.Trace:input_type -> interqos.v1.TraceRequest
-	61,  // 98: interqos.v1.NodeService.Reload:input_type -> interqos.v1.ReloadRequest
-	63,  // 99: interqos.v1.NodeService.State:input_type -> interqos.v1.StateRequest
-	15,  // 100: interqos.v1.ReservationService.Reserve:output_type -> interqos.v1.Outcome
-	15,  // 101: interqos.v1.ReservationService.Query:output_type -> interqos.v1.Outcome
-	15,  // 102: interqos.v1.ReservationService.Modify:output_type -> interqos.v1.Outcome
-	10,  // 103: interqos.v1.ReservationService.Watch:output_type -> interqos.v1.WatchEvent
-	15,  // 104: interqos.v1.ReservationService.Release:output_type -> interqos.v1.Outcome
-	19,  // 105: interqos.v1.ReservationService.List:output_type -> interqos.v1.ListReservationsResponse
-	17,  // 106: interqos.v1.ReservationService.Get:output_type -> interqos.v1.Reservation
-	22,  // 107: interqos.v1.SLSService.Apply:output_type -> interqos.v1.ApplyResponse
-	33,  // 108: interqos.v1.SLSService.List:output_type -> interqos.v1.ListSLSResponse
-	30,  // 109: interqos.v1.SLSService.Show:output_type -> interqos.v1.SLS
-	36,  // 110: interqos.v1.SLSService.Usage:output_type -> interqos.v1.UsageResponse
-	39,  // 111: interqos.v1.SLSService.Delete:output_type -> interqos.v1.DeleteSLSResponse
-	22,  // 112: interqos.v1.SLSService.Plan:output_type -> interqos.v1.ApplyResponse
-	27,  // 113: interqos.v1.SLSService.History:output_type -> interqos.v1.SLSHistoryResponse
-	22,  // 114: interqos.v1.SLSService.Rollback:output_type -> interqos.v1.ApplyResponse
-	41,  // 115: interqos.v1.SLSService.Match:output_type -> interqos.v1.MatchResponse
-	44,  // 116: interqos.v1.SLSService.Calendar:output_type -> interqos.v1.CalendarResponse
-	47,  // 117: interqos.v1.NodeService.Status:output_type -> interqos.v1.NodeStatus
-	56,  // 118: interqos.v1.NodeService.Routes:output_type -> interqos.v1.RoutesResponse
-	59,  // 119: interqos.v1.NodeService.Trace:output_type -> interqos.v1.TraceResponse
-	62,  // 120: interqos.v1.NodeService.Reload:output_type -> interqos.v1.ReloadResponse
-	64,  // 121: interqos.v1.NodeService.State:output_type -> interqos.v1.StateResponse
-	100, // [100:122] is the sub-list for method output_type
-	78,  // [78:100] is the sub-list for method input_type
-	78,  // [78:78] is the sub-list for extension type_name
-	78,  // [78:78] is the sub-list for extension extendee
-	0,   // [0:78] is the sub-list for field type_name
+	18,  // 26: interqos.v1.ListReservationsResponse.reservations:type_name -> interqos.v1.Reservation
+	72,  // 27: interqos.v1.ApplyRequest.confirm_within:type_name -> google.protobuf.Duration
+	24,  // 28: interqos.v1.ApplyResponse.applied:type_name -> interqos.v1.AppliedSLS
+	5,   // 29: interqos.v1.AppliedSLS.action:type_name -> interqos.v1.AppliedSLS.Action
+	25,  // 30: interqos.v1.AppliedSLS.diff:type_name -> interqos.v1.SLSEdit
+	26,  // 31: interqos.v1.AppliedSLS.breaks:type_name -> interqos.v1.SLSBreak
+	73,  // 32: interqos.v1.AppliedSLS.confirm_until:type_name -> google.protobuf.Timestamp
+	73,  // 33: interqos.v1.SLSBreak.from:type_name -> google.protobuf.Timestamp
+	29,  // 34: interqos.v1.SLSHistoryResponse.changes:type_name -> interqos.v1.SLSChange
+	73,  // 35: interqos.v1.SLSChange.at:type_name -> google.protobuf.Timestamp
+	25,  // 36: interqos.v1.SLSChange.diff:type_name -> interqos.v1.SLSEdit
+	6,   // 37: interqos.v1.SLSChange.event:type_name -> interqos.v1.SLSChange.Event
+	73,  // 38: interqos.v1.SLSChange.confirm_until:type_name -> google.protobuf.Timestamp
+	35,  // 39: interqos.v1.SLS.classes:type_name -> interqos.v1.SLSClass
+	73,  // 40: interqos.v1.SLS.valid_from:type_name -> google.protobuf.Timestamp
+	73,  // 41: interqos.v1.SLS.valid_until:type_name -> google.protobuf.Timestamp
+	73,  // 42: interqos.v1.SLS.changed_at:type_name -> google.protobuf.Timestamp
+	73,  // 43: interqos.v1.SLS.confirm_until:type_name -> google.protobuf.Timestamp
+	34,  // 44: interqos.v1.ListSLSResponse.sls:type_name -> interqos.v1.SLS
+	73,  // 45: interqos.v1.UsageRequest.at:type_name -> google.protobuf.Timestamp
+	73,  // 46: interqos.v1.UsageResponse.at:type_name -> google.protobuf.Timestamp
+	41,  // 47: interqos.v1.UsageResponse.usage:type_name -> interqos.v1.SLSUsage
+	24,  // 48: interqos.v1.DeleteSLSResponse.deleted:type_name -> interqos.v1.AppliedSLS
+	73,  // 49: interqos.v1.MatchRequest.from:type_name -> google.protobuf.Timestamp
+	73,  // 50: interqos.v1.MatchRequest.until:type_name -> google.protobuf.Timestamp
+	46,  // 51: interqos.v1.MatchResponse.covering:type_name -> interqos.v1.SLSFit
+	46,  // 52: interqos.v1.MatchResponse.others:type_name -> interqos.v1.SLSFit
+	73,  // 53: interqos.v1.SLSFit.earliest:type_name -> google.protobuf.Timestamp
+	73,  // 54: interqos.v1.CalendarRequest.from:type_name -> google.protobuf.Timestamp
+	73,  // 55: interqos.v1.CalendarRequest.until:type_name -> google.protobuf.Timestamp
+	72,  // 56: interqos.v1.CalendarRequest.length:type_name -> google.protobuf.Duration
+	73,  // 57: interqos.v1.CalendarResponse.from:type_name -> google.protobuf.Timestamp
+	73,  // 58: interqos.v1.CalendarResponse.until:type_name -> google.protobuf.Timestamp
+	73,  // 59: interqos.v1.CalendarResponse.earliest:type_name -> google.protobuf.Timestamp
+	49,  // 60: interqos.v1.CalendarResponse.steps:type_name -> interqos.v1.CalendarStep
+	73,  // 61: interqos.v1.CalendarStep.from:type_name -> google.protobuf.Timestamp
+	73,  // 62: interqos.v1.CalendarStep.until:type_name -> google.protobuf.Timestamp
+	72,  // 63: interqos.v1.NodeStatus.uptime:type_name -> google.protobuf.Duration
+	52,  // 64: interqos.v1.NodeStatus.bgp_peers:type_name -> interqos.v1.BGPPeer
+	53,  // 65: interqos.v1.NodeStatus.edges:type_name -> interqos.v1.Edge
+	54,  // 66: interqos.v1.NodeStatus.gist:type_name -> interqos.v1.GISTCounts
+	55,  // 67: interqos.v1.NodeStatus.nslp:type_name -> interqos.v1.NSLPCounts
+	56,  // 68: interqos.v1.NodeStatus.ledger:type_name -> interqos.v1.LedgerCounts
+	57,  // 69: interqos.v1.NodeStatus.drivers:type_name -> interqos.v1.Driver
+	58,  // 70: interqos.v1.NodeStatus.store:type_name -> interqos.v1.Store
+	72,  // 71: interqos.v1.BGPPeer.uptime:type_name -> google.protobuf.Duration
+	61,  // 72: interqos.v1.RoutesResponse.routes:type_name -> interqos.v1.Route
+	64,  // 73: interqos.v1.TraceResponse.events:type_name -> interqos.v1.TraceEvent
+	7,   // 74: interqos.v1.TraceEvent.direction:type_name -> interqos.v1.TraceEvent.Direction
+	54,  // 75: interqos.v1.StateResponse.gist:type_name -> interqos.v1.GISTCounts
+	55,  // 76: interqos.v1.StateResponse.nslp:type_name -> interqos.v1.NSLPCounts
+	69,  // 77: interqos.v1.StateResponse.routing_states:type_name -> interqos.v1.RoutingState
+	70,  // 78: interqos.v1.StateResponse.associations:type_name -> interqos.v1.Association
+	71,  // 79: interqos.v1.StateResponse.sessions:type_name -> interqos.v1.Session
+	17,  // 80: interqos.v1.RoutingState.flow:type_name -> interqos.v1.Flow
+	73,  // 81: interqos.v1.RoutingState.expires:type_name -> google.protobuf.Timestamp
+	73,  // 82: interqos.v1.Session.refreshed:type_name -> google.protobuf.Timestamp
+	73,  // 83: interqos.v1.Session.expires:type_name -> google.protobuf.Timestamp
+	8,   // 84: interqos.v1.ReservationService.Reserve:input_type -> interqos.v1.ReserveRequest
+	8,   // 85: interqos.v1.ReservationService.Query:input_type -> interqos.v1.ReserveRequest
+	9,   // 86: interqos.v1.ReservationService.Modify:input_type -> interqos.v1.ModifyRequest
+	10,  // 87: interqos.v1.ReservationService.Watch:input_type -> interqos.v1.WatchRequest
+	13,  // 88: interqos.v1.ReservationService.Release:input_type -> interqos.v1.ReleaseRequest
+	19,  // 89: interqos.v1.ReservationService.List:input_type -> interqos.v1.ListReservationsRequest
+	21,  // 90: interqos.v1.ReservationService.Get:input_type -> interqos.v1.GetReservationRequest
+	22,  // 91: interqos.v1.SLSService.Apply:input_type -> interqos.v1.ApplyRequest
+	36,  // 92: interqos.v1.SLSService.List:input_type -> interqos.v1.ListSLSRequest
+	38,  // 93: interqos.v1.SLSService.Show:input_type -> interqos.v1.ShowSLSRequest
+	39,  // 94: interqos.v1.SLSService.Usage:input_type -> interqos.v1.UsageRequest
+	42,  // 95: interqos.v1.SLSService.Delete:input_type -> interqos.v1.DeleteSLSRequest
+	22,  // 96: interqos.v1.SLSService.Plan:input_type -> interqos.v1.ApplyRequest
+	27,  // 97: interqos.v1.SLSService.History:input_type -> interqos.v1.SLSHistoryRequest
+	33,  // 98: interqos.v1.SLSService.Rollback:input_type -> interqos.v1.RollbackRequest
+	30,  // 99: interqos.v1.SLSService.Confirm:input_type -> interqos.v1.ConfirmRequest
+	31,  // 100: interqos.v1.SLSService.Backup:input_type -> interqos.v1.BackupRequest
+	44,  // 101: interqos.v1.SLSService.Match:input_type -> interqos.v1.MatchRequest
+	47,  // 102: interqos.v1.SLSService.Calendar:input_type -> interqos.v1.CalendarRequest
+	50,  // 103: interqos.v1.NodeService.Status:input_type -> interqos.v1.StatusRequest
+	59,  // 104: interqos.v1.NodeService.Routes:input_type -> interqos.v1.RoutesRequest
+	62,  // 105: interqos.v1.NodeService.Trace:input_type -> interqos.v1.TraceRequest
+	65,  // 106: interqos.v1.NodeService.Reload:input_type -> interqos.v1.ReloadRequest
+	67,  // 107: interqos.v1.NodeService.State:input_type -> interqos.v1.StateRequest
+	16,  // 108: interqos.v1.ReservationService.Reserve:output_type -> interqos.v1.Outcome
+	16,  // 109: interqos.v1.ReservationService.Query:output_type -> interqos.v1.Outcome
+	16,  // 110: interqos.v1.ReservationService.Modify:output_type -> interqos.v1.Outcome
+	11,  // 111: interqos.v1.ReservationService.Watch:output_type -> interqos.v1.WatchEvent
+	16,  // 112: interqos.v1.ReservationService.Release:output_type -> interqos.v1.Outcome
+	20,  // 113: interqos.v1.ReservationService.List:output_type -> interqos.v1.ListReservationsResponse
+	18,  // 114: interqos.v1.ReservationService.Get:output_type -> interqos.v1.Reservation
+	23,  // 115: interqos.v1.SLSService.Apply:output_type -> interqos.v1.ApplyResponse
+	37,  // 116: interqos.v1.SLSService.List:output_type -> interqos.v1.ListSLSResponse
+	34,  // 117: interqos.v1.SLSService.Show:output_type -> interqos.v1.SLS
+	40,  // 118: interqos.v1.SLSService.Usage:output_type -> interqos.v1.UsageResponse
+	43,  // 119: interqos.v1.SLSService.Delete:output_type -> interqos.v1.DeleteSLSResponse
+	23,  // 120: interqos.v1.SLSService.Plan:output_type -> interqos.v1.ApplyResponse
+	28,  // 121: interqos.v1.SLSService.History:output_type -> interqos.v1.SLSHistoryResponse
+	23,  // 122: interqos.v1.SLSService.Rollback:output_type -> interqos.v1.ApplyResponse
+	23,  // 123: interqos.v1.SLSService.Confirm:output_type -> interqos.v1.ApplyResponse
+	32,  // 124: interqos.v1.SLSService.Backup:output_type -> interqos.v1.BackupChunk
+	45,  // 125: interqos.v1.SLSService.Match:output_type -> interqos.v1.MatchResponse
+	48,  // 126: interqos.v1.SLSService.Calendar:output_type -> interqos.v1.CalendarResponse
+	51,  // 127: interqos.v1.NodeService.Status:output_type -> interqos.v1.NodeStatus
+	60,  // 128: interqos.v1.NodeService.Routes:output_type -> interqos.v1.RoutesResponse
+	63,  // 129: interqos.v1.NodeService.Trace:output_type -> interqos.v1.TraceResponse
+	66,  // 130: interqos.v1.NodeService.Reload:output_type -> interqos.v1.ReloadResponse
+	68,  // 131: interqos.v1.NodeService.State:output_type -> interqos.v1.StateResponse
+	108, // [108:132] is the sub-list for method output_type
+	84,  // [84:108] is the sub-list for method input_type
+	84,  // [84:84] is the sub-list for extension type_name
+	84,  // [84:84] is the sub-list for extension extendee
+	0,   // [0:84] is the sub-list for field type_name
 }
 
 func init() { file_interqos_proto_init() }
@@ -6028,8 +6343,8 @@ func file_interqos_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_interqos_proto_rawDesc), len(file_interqos_proto_rawDesc)),
-			NumEnums:      7,
-			NumMessages:   61,
+			NumEnums:      8,
+			NumMessages:   64,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

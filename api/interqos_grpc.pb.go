@@ -402,6 +402,8 @@ const (
 	SLSService_Plan_FullMethodName     = "/interqos.v1.SLSService/Plan"
 	SLSService_History_FullMethodName  = "/interqos.v1.SLSService/History"
 	SLSService_Rollback_FullMethodName = "/interqos.v1.SLSService/Rollback"
+	SLSService_Confirm_FullMethodName  = "/interqos.v1.SLSService/Confirm"
+	SLSService_Backup_FullMethodName   = "/interqos.v1.SLSService/Backup"
 	SLSService_Match_FullMethodName    = "/interqos.v1.SLSService/Match"
 	SLSService_Calendar_FullMethodName = "/interqos.v1.SLSService/Calendar"
 )
@@ -417,13 +419,19 @@ type SLSServiceClient interface {
 	List(ctx context.Context, in *ListSLSRequest, opts ...grpc.CallOption) (*ListSLSResponse, error)
 	Show(ctx context.Context, in *ShowSLSRequest, opts ...grpc.CallOption) (*SLS, error)
 	Usage(ctx context.Context, in *UsageRequest, opts ...grpc.CallOption) (*UsageResponse, error)
-	// Delete refuses while reservations stand on the SLS.
+	// Delete refuses while reservations stand on the SLS, unless it is to end them.
 	Delete(ctx context.Context, in *DeleteSLSRequest, opts ...grpc.CallOption) (*DeleteSLSResponse, error)
 	// Plan says what Apply would do, and what it would break; it changes nothing.
 	Plan(ctx context.Context, in *ApplyRequest, opts ...grpc.CallOption) (*ApplyResponse, error)
 	History(ctx context.Context, in *SLSHistoryRequest, opts ...grpc.CallOption) (*SLSHistoryResponse, error)
 	// Rollback applies an earlier version of an SLS as a new one.
 	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (*ApplyResponse, error)
+	// Confirm lets a change stand that was applied with confirm_within, or takes it
+	// back at once.
+	Confirm(ctx context.Context, in *ConfirmRequest, opts ...grpc.CallOption) (*ApplyResponse, error)
+	// Backup is the whole store as of now, SLSs and reservations, in pieces: a file
+	// that "qned --restore" takes.
+	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupChunk], error)
 	// Match says which SLS would serve a request, and why each other one would
 	// not. Nothing is held.
 	Match(ctx context.Context, in *MatchRequest, opts ...grpc.CallOption) (*MatchResponse, error)
@@ -520,6 +528,35 @@ func (c *sLSServiceClient) Rollback(ctx context.Context, in *RollbackRequest, op
 	return out, nil
 }
 
+func (c *sLSServiceClient) Confirm(ctx context.Context, in *ConfirmRequest, opts ...grpc.CallOption) (*ApplyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ApplyResponse)
+	err := c.cc.Invoke(ctx, SLSService_Confirm_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sLSServiceClient) Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupChunk], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &SLSService_ServiceDesc.Streams[0], SLSService_Backup_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BackupRequest, BackupChunk]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SLSService_BackupClient = grpc.ServerStreamingClient[BackupChunk]
+
 func (c *sLSServiceClient) Match(ctx context.Context, in *MatchRequest, opts ...grpc.CallOption) (*MatchResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(MatchResponse)
@@ -551,13 +588,19 @@ type SLSServiceServer interface {
 	List(context.Context, *ListSLSRequest) (*ListSLSResponse, error)
 	Show(context.Context, *ShowSLSRequest) (*SLS, error)
 	Usage(context.Context, *UsageRequest) (*UsageResponse, error)
-	// Delete refuses while reservations stand on the SLS.
+	// Delete refuses while reservations stand on the SLS, unless it is to end them.
 	Delete(context.Context, *DeleteSLSRequest) (*DeleteSLSResponse, error)
 	// Plan says what Apply would do, and what it would break; it changes nothing.
 	Plan(context.Context, *ApplyRequest) (*ApplyResponse, error)
 	History(context.Context, *SLSHistoryRequest) (*SLSHistoryResponse, error)
 	// Rollback applies an earlier version of an SLS as a new one.
 	Rollback(context.Context, *RollbackRequest) (*ApplyResponse, error)
+	// Confirm lets a change stand that was applied with confirm_within, or takes it
+	// back at once.
+	Confirm(context.Context, *ConfirmRequest) (*ApplyResponse, error)
+	// Backup is the whole store as of now, SLSs and reservations, in pieces: a file
+	// that "qned --restore" takes.
+	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupChunk]) error
 	// Match says which SLS would serve a request, and why each other one would
 	// not. Nothing is held.
 	Match(context.Context, *MatchRequest) (*MatchResponse, error)
@@ -597,6 +640,12 @@ func (UnimplementedSLSServiceServer) History(context.Context, *SLSHistoryRequest
 }
 func (UnimplementedSLSServiceServer) Rollback(context.Context, *RollbackRequest) (*ApplyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Rollback not implemented")
+}
+func (UnimplementedSLSServiceServer) Confirm(context.Context, *ConfirmRequest) (*ApplyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Confirm not implemented")
+}
+func (UnimplementedSLSServiceServer) Backup(*BackupRequest, grpc.ServerStreamingServer[BackupChunk]) error {
+	return status.Error(codes.Unimplemented, "method Backup not implemented")
 }
 func (UnimplementedSLSServiceServer) Match(context.Context, *MatchRequest) (*MatchResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Match not implemented")
@@ -769,6 +818,35 @@ func _SLSService_Rollback_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SLSService_Confirm_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfirmRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SLSServiceServer).Confirm(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SLSService_Confirm_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SLSServiceServer).Confirm(ctx, req.(*ConfirmRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SLSService_Backup_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(BackupRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(SLSServiceServer).Backup(m, &grpc.GenericServerStream[BackupRequest, BackupChunk]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SLSService_BackupServer = grpc.ServerStreamingServer[BackupChunk]
+
 func _SLSService_Match_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(MatchRequest)
 	if err := dec(in); err != nil {
@@ -845,6 +923,10 @@ var SLSService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _SLSService_Rollback_Handler,
 		},
 		{
+			MethodName: "Confirm",
+			Handler:    _SLSService_Confirm_Handler,
+		},
+		{
 			MethodName: "Match",
 			Handler:    _SLSService_Match_Handler,
 		},
@@ -853,7 +935,13 @@ var SLSService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _SLSService_Calendar_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Backup",
+			Handler:       _SLSService_Backup_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "interqos.proto",
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -47,11 +48,15 @@ type Backend interface {
 	ShowSLS(ctx context.Context, id string) (*api.SLS, error)
 	// SLSUsage is of one SLS, or, where id is empty, of all.
 	SLSUsage(ctx context.Context, id string, at time.Time) ([]*api.SLSUsage, error)
-	DeleteSLS(ctx context.Context, id string) error
+	DeleteSLS(ctx context.Context, r *api.DeleteSLSRequest, by string) (*api.DeleteSLSResponse, error)
 	// PlanSLS says what ApplySLS would do, and what it would break.
 	PlanSLS(ctx context.Context, r *api.ApplyRequest) (*api.ApplyResponse, error)
 	SLSHistory(ctx context.Context, id string) (*api.SLSHistoryResponse, error)
 	RollbackSLS(ctx context.Context, r *api.RollbackRequest, by string) (*api.ApplyResponse, error)
+	// ConfirmSLS makes an unconfirmed change be for good, or takes it back.
+	ConfirmSLS(ctx context.Context, r *api.ConfirmRequest, by string) (*api.ApplyResponse, error)
+	// Backup writes the whole store to w.
+	Backup(ctx context.Context, w io.Writer) error
 	MatchSLS(ctx context.Context, r *api.MatchRequest) (*api.MatchResponse, error)
 	SLSCalendar(ctx context.Context, r *api.CalendarRequest) (*api.CalendarResponse, error)
 

@@ -36,6 +36,8 @@ var adminRoles = map[string]AdminRole{
 	api.SLSService_Plan_FullMethodName:            RoleRead,
 	api.SLSService_History_FullMethodName:         RoleRead,
 	api.SLSService_Rollback_FullMethodName:        RoleOperate,
+	api.SLSService_Confirm_FullMethodName:         RoleOperate,
+	api.SLSService_Backup_FullMethodName:          RoleOperate,
 	api.SLSService_Match_FullMethodName:           RoleRead,
 	api.SLSService_Calendar_FullMethodName:        RoleRead,
 	api.NodeService_Status_FullMethodName:         RoleRead,

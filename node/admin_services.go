@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/interqos/interqos/api"
@@ -258,10 +259,7 @@ func (s slsService) Delete(ctx context.Context, r *api.DeleteSLSRequest) (*api.D
 	if r.GetId() == "" {
 		return nil, fmt.Errorf("%w: no SLS id", ErrInvalid)
 	}
-	if err := s.backend.DeleteSLS(ctx, r.GetId()); err != nil {
-		return nil, err
-	}
-	return &api.DeleteSLSResponse{}, nil
+	return s.backend.DeleteSLS(ctx, r, callerName(ctx))
 }
 
 func (s slsService) Plan(ctx context.Context, r *api.ApplyRequest) (*api.ApplyResponse, error) {
@@ -283,6 +281,31 @@ func (s slsService) Rollback(ctx context.Context, r *api.RollbackRequest) (*api.
 		return nil, fmt.Errorf("%w: no SLS id", ErrInvalid)
 	}
 	return s.backend.RollbackSLS(ctx, r, callerName(ctx))
+}
+
+func (s slsService) Confirm(ctx context.Context, r *api.ConfirmRequest) (*api.ApplyResponse, error) {
+	if r.GetId() == "" {
+		return nil, fmt.Errorf("%w: no SLS id", ErrInvalid)
+	}
+	return s.backend.ConfirmSLS(ctx, r, callerName(ctx))
+}
+
+func (s slsService) Backup(_ *api.BackupRequest, stream grpc.ServerStreamingServer[api.BackupChunk]) error {
+	return s.backend.Backup(stream.Context(), chunks{stream})
+}
+
+// chunks sends what is written to it.
+type chunks struct {
+	stream grpc.ServerStreamingServer[api.BackupChunk]
+}
+
+func (c chunks) Write(b []byte) (int, error) {
+	for piece := range slices.Chunk(b, 64<<10) {
+		if err := c.stream.Send(&api.BackupChunk{Data: piece}); err != nil {
+			return 0, err
+		}
+	}
+	return len(b), nil
 }
 
 func (s slsService) Match(ctx context.Context, r *api.MatchRequest) (*api.MatchResponse, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/interqos/interqos/api"
 	"github.com/interqos/interqos/sls"
+	"github.com/interqos/interqos/sls/store"
 )
 
 // ApplySLS changes all of the documents' SLSs or none: first in the ledger,
@@ -24,10 +26,14 @@ func (n *Node) ApplySLS(ctx context.Context, r *api.ApplyRequest, by string) (*a
 	if r.DryRun && r.Preempt {
 		return nil, fmt.Errorf("%w: a dry run cannot preempt; a plan says whom it would end", ErrInvalid)
 	}
+	within, err := confirmWithin(r)
+	if err != nil {
+		return nil, err
+	}
 	n.slsMu.Lock()
 	defer n.slsMu.Unlock()
-	a := &application{node: n, now: time.Now(), by: by}
-	if err := a.inLedger(docs, r.Preempt); err != nil {
+	a := &application{node: n, now: time.Now(), by: by, preempt: r.Preempt, within: within}
+	if err := a.inLedger(docs); err != nil {
 		a.undo()
 		return nil, err
 	}
@@ -39,6 +45,9 @@ func (n *Node) ApplySLS(ctx context.Context, r *api.ApplyRequest, by string) (*a
 		a.undo()
 		return nil, fmt.Errorf("SLSs not applied, the store: %w", err)
 	}
+	for _, x := range a.tentative {
+		n.tentative.set(x)
+	}
 	a.endVictims()
 	return &api.ApplyResponse{Applied: a.applied}, nil
 }
@@ -48,19 +57,28 @@ type application struct {
 	node    *Node
 	now     time.Time
 	by      string
+	preempt bool          // end what is in the way
+	within  time.Duration // it has to be confirmed; zero: it stands
+	// takesBack: it is the end of a change that is not confirmed.
+	takesBack bool
+	note      store.Note // of deletions
+
 	applied []*api.AppliedSLS
 	before  []sls.SLS // what the changed ones were
 	after   []sls.SLS // what is changed or new, as the ledger has it
 	created []string
-	victims []sls.ID      // that make room
-	ended   []sls.Booking // what they had committed
-	stored  bool          // the store was asked
+	deleted []sls.SLS
+	// tentative are those of after that have to be confirmed.
+	tentative map[string]store.Tentative
+	victims   []sls.ID      // that make room
+	ended     []sls.Booking // what they had committed
+	stored    bool          // the store was asked
 }
 
-func (a *application) inLedger(docs []sls.SLS, preempt bool) (err error) {
+func (a *application) inLedger(docs []sls.SLS) (err error) {
 	a.node.ledger.with(func(l *sls.Ledger) {
 		for i := range docs {
-			if err = a.put(l, docs[i], preempt); err != nil {
+			if err = a.put(l, docs[i]); err != nil {
 				return
 			}
 		}
@@ -70,12 +88,20 @@ func (a *application) inLedger(docs []sls.SLS, preempt bool) (err error) {
 
 func (a *application) store(ctx context.Context) error {
 	a.stored = true
-	results := make(chan error, len(a.victims)+len(a.after))
+	results := make(chan error, len(a.victims)+len(a.after)+len(a.deleted))
+	done := func(err error) { results <- err }
 	for _, id := range a.victims { // first: no crash finds the new terms and them
-		a.node.store.Delete(id, func(err error) { results <- err })
+		a.node.store.Delete(id, done)
+	}
+	for i := range a.deleted {
+		a.node.store.DeleteSLS(a.deleted[i].ID, a.note, done)
 	}
 	for i := range a.after {
-		a.node.store.PutSLS(a.after[i], func(err error) { results <- err })
+		if x, ok := a.tentative[a.after[i].ID]; ok {
+			a.node.store.PutTentative(x, done)
+		} else {
+			a.node.store.PutSLS(a.after[i], done)
+		}
 	}
 	var errs []error
 	for range cap(results) {
@@ -102,6 +128,9 @@ func (a *application) undo() {
 				a.node.log.Error("an SLS cannot be put back", "sls", a.before[i].ID, "err", err)
 			}
 		}
+		if err := l.LoadSLS(a.deleted); err != nil {
+			a.node.log.Error("an SLS that was not deleted cannot be put back", "err", err)
+		}
 		if err := l.Restore(a.now, a.ended); err != nil {
 			a.node.log.Error("a reservation cannot be put back", "err", err)
 		}
@@ -110,10 +139,14 @@ func (a *application) undo() {
 		return
 	}
 	for _, id := range a.created {
-		a.node.store.DeleteSLS(id, nil)
+		a.node.store.DeleteSLS(id, store.Note{By: a.by, At: a.now.UTC().Truncate(time.Second), Why: "it could not be applied"}, nil)
 	}
-	for i := range a.before {
-		a.node.store.PutSLS(a.before[i], nil)
+	for _, s := range slices.Concat(a.before, a.deleted) {
+		if x, ok := a.node.tentative.get(s.ID); ok { // it was being taken back
+			a.node.store.PutTentative(x, nil)
+		} else {
+			a.node.store.PutSLS(s, nil)
+		}
 	}
 	a.endVictims() // their records may be gone
 }
@@ -133,7 +166,7 @@ func (n *Node) ListSLS(context.Context) ([]*api.SLS, error) {
 	n.ledger.with(func(l *sls.Ledger) { slss = l.SLSs() })
 	all := make([]*api.SLS, 0, len(slss))
 	for i := range slss {
-		all = append(all, apiSLS(&slss[i]))
+		all = append(all, n.apiSLS(&slss[i]))
 	}
 	return all, nil
 }
@@ -146,7 +179,7 @@ func (n *Node) ShowSLS(_ context.Context, id string) (*api.SLS, error) {
 	if !ok {
 		return nil, noSuchSLS(id)
 	}
-	return apiSLS(&s), nil
+	return n.apiSLS(&s), nil
 }
 
 // SLSUsage says what is sold of an SLS, or of all.
@@ -178,46 +211,13 @@ func (n *Node) SLSUsage(_ context.Context, id string, at time.Time) (all []*api.
 	return all, err
 }
 
-// DeleteSLS removes an SLS that no reservation stands on.
-func (n *Node) DeleteSLS(ctx context.Context, id string) error {
-	n.slsMu.Lock()
-	defer n.slsMu.Unlock()
-	var old sls.SLS
-	var ok bool
-	var err error
-	n.ledger.with(func(l *sls.Ledger) {
-		if old, ok = l.Get(id); ok {
-			err = l.Delete(time.Now(), id)
-		}
-	})
-	if !ok {
-		return noSuchSLS(id)
-	}
-	if err != nil {
-		return conflict(err)
-	}
-	result := make(chan error, 1)
-	n.store.DeleteSLS(id, func(err error) { result <- err })
-	select {
-	case err = <-result:
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	if err != nil {
-		n.ledger.with(func(l *sls.Ledger) { err = errors.Join(err, l.LoadSLS([]sls.SLS{old})) })
-		n.store.PutSLS(old, nil)
-		return fmt.Errorf("SLS %s not deleted, the store: %w", id, err)
-	}
-	return nil
-}
-
-func apiSLS(s *sls.SLS) *api.SLS {
+func (n *Node) apiSLS(s *sls.SLS) *api.SLS {
 	p := &api.SLS{
 		Id: s.ID, Version: s.Version, Customer: s.Customer, Provider: s.Provider,
 		Egress: addrText(s.Egress), Ingress: addrText(s.Ingress), Status: s.Status.String(),
 		Destinations: prefixTexts(s.Destinations), Sources: prefixTexts(s.Sources), Degree: s.Degree.String(),
 		ValidFrom: apiTime(s.ValidFrom), ValidUntil: apiTime(s.ValidUntil),
-		ChangedBy: s.ChangedBy, ChangedAt: apiTime(s.ChangedAt), Yaml: yamlOf(*s),
+		ChangedBy: s.ChangedBy, ChangedAt: apiTime(s.ChangedAt), Yaml: yamlOf(*s), ConfirmUntil: apiTime(n.tentative.until(s.ID)),
 	}
 	for _, c := range s.Classes {
 		p.Classes = append(p.Classes, &api.SLSClass{

@@ -12,6 +12,7 @@ import (
 	"github.com/interqos/interqos/qosnslp"
 	nslpwire "github.com/interqos/interqos/qosnslp/wire"
 	"github.com/interqos/interqos/sls"
+	"github.com/interqos/interqos/sls/store"
 )
 
 // Changes of SLSs that are in use: what they would break, whom they end, and what
@@ -63,12 +64,18 @@ func apiPlan(p *sls.Plan) *api.AppliedSLS {
 	case p.Before.Version == p.After.Version:
 		a.Action = api.AppliedSLS_UNCHANGED
 	}
-	for _, b := range p.Breaks {
-		a.Breaks = append(a.Breaks, &api.SLSBreak{
+	a.Breaks = apiBreaks(p.Breaks)
+	return a
+}
+
+func apiBreaks(breaks []sls.Break) []*api.SLSBreak {
+	var all []*api.SLSBreak
+	for _, b := range breaks {
+		all = append(all, &api.SLSBreak{
 			SessionId: wire.SID(b.ID).String(), Class: b.Class.String(), Rate: 8 * b.Rate, Held: b.Held, From: apiTime(b.From), Why: b.Why,
 		})
 	}
-	return a
+	return all
 }
 
 func apiDiff(edits []sls.Edit) []*api.SLSEdit {
@@ -81,8 +88,8 @@ func apiDiff(edits []sls.Edit) []*api.SLSEdit {
 
 // makeRoom ends in the ledger what a plan says that does not fit. What is
 // committed comes back if the change is undone.
-func (a *application) makeRoom(l *sls.Ledger, p *sls.Plan) {
-	for _, b := range p.Breaks {
+func (a *application) makeRoom(l *sls.Ledger, breaks []sls.Break) {
+	for _, b := range breaks {
 		for _, k := range l.Bookings(b.ID) {
 			if !k.Held {
 				a.ended = append(a.ended, k)
@@ -105,6 +112,10 @@ func (a *application) endVictims() {
 	}
 }
 
+var apiEvents = map[store.Event]api.SLSChange_Event{
+	store.Applied: api.SLSChange_APPLIED, store.Confirmed: api.SLSChange_CONFIRMED, store.Deleted: api.SLSChange_DELETED,
+}
+
 // SLSHistory returns the versions of an SLS, the latest first.
 func (n *Node) SLSHistory(_ context.Context, id string) (*api.SLSHistoryResponse, error) {
 	list, err := n.store.History(id)
@@ -116,14 +127,17 @@ func (n *Node) SLSHistory(_ context.Context, id string) (*api.SLSHistoryResponse
 	}
 	resp := &api.SLSHistoryResponse{}
 	for i := len(list) - 1; i >= 0; i-- {
-		s := &list[i]
+		x := &list[i]
 		var before *sls.SLS
-		if i > 0 {
-			before = &list[i-1]
+		if i > 0 && list[i-1].Event != store.Deleted {
+			before = &list[i-1].SLS
 		}
-		c := &api.SLSChange{Version: s.Version, At: apiTime(s.ChangedAt), By: s.ChangedBy, Why: s.ChangedWhy, Status: s.Status.String(), Yaml: yamlOf(*s)}
-		if i > 0 || s.Version == 1 { // what was before is known
-			c.Diff = apiDiff(sls.Diff(before, s))
+		c := &api.SLSChange{
+			Version: x.SLS.Version, At: apiTime(x.At), By: x.By, Why: x.Why, Status: x.SLS.Status.String(), Yaml: yamlOf(x.SLS),
+			Event: apiEvents[x.Event], ConfirmUntil: apiTime(x.Until),
+		}
+		if x.Event == store.Applied && (i > 0 || x.SLS.Version == 1) { // what was before is known
+			c.Diff = apiDiff(sls.Diff(before, &x.SLS))
 		}
 		resp.Changes = append(resp.Changes, c)
 	}
@@ -141,37 +155,47 @@ func (n *Node) RollbackSLS(ctx context.Context, r *api.RollbackRequest, by strin
 	}
 	version := r.Version
 	if version == 0 {
-		if version = list[len(list)-1].Version - 1; version == 0 {
+		last := &list[len(list)-1]
+		if version = last.SLS.Version - 1; last.Event == store.Deleted {
+			version++ // before it was deleted
+		}
+		if version == 0 {
 			return nil, fmt.Errorf("%w: SLS %s has no version before its first", ErrInvalid, r.Id)
 		}
 	}
 	for i := len(list) - 1; i >= 0; i-- {
-		if list[i].Version != version {
+		if list[i].Event != store.Applied || list[i].SLS.Version != version {
 			continue
 		}
 		why := r.Why
 		if why == "" {
 			why = fmt.Sprintf("rollback to version %d", version)
 		}
-		return n.ApplySLS(ctx, &api.ApplyRequest{Name: r.Id, Yaml: yamlOf(list[i]), Preempt: r.Preempt, Why: why}, by)
+		return n.ApplySLS(ctx, &api.ApplyRequest{Name: r.Id, Yaml: yamlOf(list[i].SLS), Preempt: r.Preempt, Why: why}, by)
 	}
 	return nil, fmt.Errorf("%w: SLS %s, version %d is not in its history; \"slsctl history %s\" shows what is", ErrNotFound, r.Id, version, r.Id)
 }
 
 // put enters one SLS in the ledger.
-func (a *application) put(l *sls.Ledger, s sls.SLS, preempt bool) error {
+func (a *application) put(l *sls.Ledger, s sls.SLS) error {
 	plan, err := l.Plan(a.now, s)
 	if err != nil {
 		return conflict(err)
 	}
+	unchanged := plan.Before != nil && plan.Before.Version == plan.After.Version
+	if !unchanged && !a.takesBack {
+		if err := a.node.tentative.settled(s.ID); err != nil {
+			return err
+		}
+	}
 	applied := apiPlan(&plan)
-	if preempt {
-		a.makeRoom(l, &plan)
+	if a.preempt {
+		a.makeRoom(l, plan.Breaks)
 	} else {
 		applied.Breaks = nil // then it is refused
 	}
 	put, err := l.Put(a.now, s, a.by)
-	if c, ok := errors.AsType[*sls.Conflict](err); ok && !preempt {
+	if c, ok := errors.AsType[*sls.Conflict](err); ok && !a.preempt {
 		return fmt.Errorf("%w: %w; \"slsctl plan\" shows all, --preempt ends them", ErrConflict, c)
 	}
 	if err != nil {
@@ -187,5 +211,16 @@ func (a *application) put(l *sls.Ledger, s sls.SLS, preempt bool) error {
 		a.before = append(a.before, *plan.Before)
 	}
 	a.after = append(a.after, put)
+	if a.within > 0 {
+		x := store.Tentative{SLS: put, Former: plan.Before, Until: a.now.Add(a.within).UTC()}
+		if a.tentative == nil {
+			a.tentative = make(map[string]store.Tentative)
+		}
+		if first, twice := a.tentative[put.ID]; twice {
+			x.Former = first.Former
+		}
+		a.tentative[put.ID] = x
+		applied.ConfirmUntil = apiTime(x.Until)
+	}
 	return nil
 }

@@ -60,6 +60,7 @@ type Node struct {
 	shards    []*shard
 	edges     []*edge
 	slsMu     sync.Mutex // one change of SLSs at a time
+	tentative tentatives
 
 	certificate atomic.Pointer[x509.Certificate] // ours between domains; nil: none
 	records     atomic.Pointer[recordBook]
@@ -176,7 +177,7 @@ func (n *Node) openStore() ([]store.Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", n.cfg.Store.Path, err)
 	}
-	if err := n.ledger.l.LoadSLS(slss); err != nil {
+	if err := errors.Join(n.ledger.l.LoadSLS(slss), n.loadTentative()); err != nil {
 		return nil, fmt.Errorf("store %s: %w", n.cfg.Store.Path, err)
 	}
 	return records, nil
@@ -446,6 +447,7 @@ func (n *Node) runLoops(ctx context.Context) {
 		})
 	}
 	n.loops.Go(func() { n.expireHolds(ctx) })
+	n.loops.Go(func() { n.watchConfirmations(ctx) })
 	n.defers(func() {
 		cancel()
 		for _, s := range n.shards {

@@ -30,14 +30,38 @@ func main() {
 			"committed is lost by a restart.",
 		Flags: []cli.Flag{
 			&cli.PathFlag{Name: "config", Aliases: []string{"c"}, Usage: "configuration `FILE` (YAML)", Value: "/etc/interqos/qned.yaml", EnvVars: []string{"INTERQOS_CONFIG"}},
+			&cli.PathFlag{Name: "restore", Usage: "make the store anew from a `FILE` that slsctl backup has written, and stop; the former store has to be moved away first"},
 			&cli.BoolFlag{Name: "check", Usage: "read the configuration, say what is wrong with it, and stop"},
 		},
-		Action: func(c *cli.Context) error { return run(c.Context, c.Path("config"), c.Bool("check"), c.App.Version) },
+		Action: func(c *cli.Context) error {
+			if c.IsSet("restore") {
+				return restore(c.App.Writer, c.Path("config"), c.Path("restore"))
+			}
+			return run(c.Context, c.Path("config"), c.Bool("check"), c.App.Version)
+		},
 	}
 	if err := app.RunContext(context.Background(), os.Args); err != nil {
 		fmt.Fprintln(os.Stderr, "qned:", err)
 		os.Exit(1)
 	}
+}
+
+// restore makes the store of a qned that is stopped.
+func restore(w io.Writer, config, backup string) error {
+	cfg, err := node.Load(config)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(backup)
+	if err != nil {
+		return err
+	}
+	c, err := node.RestoreStore(cfg, f)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("%s not restored: %w", backup, err)
+	}
+	_, err = fmt.Fprintf(w, "%s: %d SLSs and %d reservations restored\n", cfg.Store.Path, len(c.SLSs), len(c.Records))
+	return err
 }
 
 func run(ctx context.Context, file string, check bool, version string) error {

@@ -17,6 +17,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/interqos/interqos/sls"
+	"github.com/interqos/interqos/sls/store"
 )
 
 // patience is for what comes by itself.
@@ -309,6 +312,45 @@ func TestStoreLocked(t *testing.T) {
 	}
 	fails(t, dir, nil, "q.db is still locked after 2s; stop the program that uses it", "-c", "other.yaml")
 	d.end(syscall.SIGINT)
+}
+
+// What slsctl backup has written becomes the store of a qned that is stopped, and of
+// no other.
+func TestRestore(t *testing.T) {
+	dir := folder(t, config)
+	d := start(t, dir)
+	terms, err := sls.Parse("f", []byte("{id: a, customer: 65077, provider: 65078, classes: [{class: EF, cir: 40M}]}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := store.Open(filepath.Join(dir, "backup.db"), store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	st.PutSLS(terms[0], func(err error) { done <- err })
+	if err := errors.Join(<-done, st.Close()); err != nil {
+		t.Fatal(err)
+	}
+	fails(t, dir, nil, "backup.db not restored: store: ", "-c", "q.yaml", "--restore", "backup.db")
+	fails(t, dir, nil, "q.db is there already; move it away first", "-c", "q.yaml", "--restore", "backup.db")
+	d.end(syscall.SIGTERM)
+	fails(t, dir, nil, "q.db is there already; move it away first", "-c", "q.yaml", "--restore", "backup.db")
+	if err := os.Rename(filepath.Join(dir, "q.db"), filepath.Join(dir, "former.db")); err != nil {
+		t.Fatal(err)
+	}
+	fails(t, dir, nil, "no-such.db: no such file or directory", "-c", "q.yaml", "--restore", "no-such.db")
+	fails(t, dir, nil, "q.yaml not restored: store: ", "-c", "q.yaml", "--restore", "q.yaml")
+	cmd := exec.Command(qned, "-c", "q.yaml", "--restore", "backup.db")
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.HasSuffix(string(out), "q.db: 1 SLSs and 0 reservations restored\n") {
+		t.Fatalf("%v: %s", err, out)
+	}
+	d = start(t, dir)
+	d.end(syscall.SIGTERM)
+	if c, err := store.Inspect(filepath.Join(dir, "q.db")); err != nil || len(c.SLSs) != 1 || c.SLSs[0].ID != "a" {
+		t.Errorf("%+v, %v", c, err)
+	}
 }
 
 // SIGHUP brings into force what can be, and names what waits for a restart. A

@@ -2,7 +2,6 @@ package store
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,18 +19,20 @@ import (
 
 // schema is the version of the file's layout: buckets "meta" (the key "schema":
 // 32 bits), "sls" (id: JSON), "records" (a number that only grows: a record).
-// bucket "history" (id, 0, a number that only grows: JSON). Schema 1 had no history.
+// bucket "history" (id, 0, a number that only grows: JSON), "tentative" (id: JSON).
+// Schema 1 had no history, schema 2 nothing tentative.
 // Records are not kept under their IDs, because those are random: each write of
 // a batch would then fall into another page, while the newest numbers share
 // the last one.
-const schema = 2
+const schema = 3
 
 var (
-	bucketMeta    = []byte("meta")
-	bucketSLS     = []byte("sls")
-	bucketRecords = []byte("records")
-	bucketHistory = []byte("history")
-	keySchema     = []byte("schema")
+	bucketMeta      = []byte("meta")
+	bucketSLS       = []byte("sls")
+	bucketRecords   = []byte("records")
+	bucketHistory   = []byte("history")
+	bucketTentative = []byte("tentative")
+	keySchema       = []byte("schema")
 )
 
 // Options of a bbolt store. The zero value is good.
@@ -71,7 +72,8 @@ type write struct {
 	id   sls.ID
 	gone []sls.ID // with putRecord
 	sls  string
-	data []byte
+	data []byte // an SLS or a record
+	more []byte // of putTentative: what to do about it; of the others on SLSs: a note
 	done func(error)
 }
 
@@ -80,7 +82,8 @@ type kind uint8
 const (
 	putRecord kind = iota
 	deleteRecord
-	putSLS
+	putSLS // more: it is tentative
+	confirmSLS
 	deleteSLS
 )
 
@@ -219,21 +222,6 @@ func readSchema(db *bolt.DB) (version uint32, err error) {
 		return nil
 	})
 	return version, err
-}
-
-// PutSLS implements Store.
-func (b *Bolt) PutSLS(s sls.SLS, done func(error)) {
-	data, err := json.Marshal(s)
-	if err != nil || s.ID == "" {
-		finish(done, fmt.Errorf("%w: SLS %q: %w", ErrRecord, s.ID, errors.Join(err)))
-		return
-	}
-	b.enqueue(write{kind: putSLS, sls: s.ID, data: data, done: done})
-}
-
-// DeleteSLS implements Store.
-func (b *Bolt) DeleteSLS(id string, done func(error)) {
-	b.enqueue(write{kind: deleteSLS, sls: id, done: done})
 }
 
 // Put implements Store.
@@ -428,14 +416,11 @@ const gone = ^uint64(0)
 func (c *change) apply(w *write) error {
 	switch w.kind {
 	case putSLS:
-		c.slss[w.sls], c.wrote = true, true
-		if err := remember(c.tx, w.sls, w.data); err != nil {
-			return err
-		}
-		return c.tx.Bucket(bucketSLS).Put([]byte(w.sls), w.data)
+		return c.putSLS(w)
+	case confirmSLS:
+		return c.confirmSLS(w)
 	case deleteSLS:
-		c.slss[w.sls], c.wrote = false, true
-		return c.tx.Bucket(bucketSLS).Delete([]byte(w.sls))
+		return c.deleteSLS(w)
 	}
 	if w.kind == deleteRecord {
 		return c.remove(w.id)

@@ -200,7 +200,7 @@ func TestOpenRefuses(t *testing.T) {
 		want error
 		text string
 	}{
-		{newer, ErrSchema, "found 3, expected at most 2"},
+		{newer, ErrSchema, "found 4, expected at most 3"},
 		{foreign, ErrCorrupt, "not a file of this program"},
 		{noise, ErrCorrupt, "noise.db"},
 		{inUse, ErrLocked, "still locked after"},

@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 
 	bolt "go.etcd.io/bbolt"
-
-	"github.com/interqos/interqos/sls"
 )
 
 // migrate brings a file to the schema of this program, in one transaction. What
@@ -23,7 +21,7 @@ func (b *Bolt) migrate(from uint32) error {
 		}
 	}
 	return b.db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta, bucketSLS, bucketRecords, bucketHistory} {
+		for _, name := range [][]byte{bucketMeta, bucketSLS, bucketRecords, bucketHistory, bucketTentative} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -126,20 +124,3 @@ func remember(tx *bolt.Tx, id string, data []byte) error {
 
 // historyKey is what the keys of an id's history begin with; no id has a 0.
 func historyKey(id string) []byte { return append([]byte(id), 0) }
-
-// History implements Store.
-func (b *Bolt) History(id string) (list []sls.SLS, err error) {
-	err = b.db.View(func(tx *bolt.Tx) error {
-		prefix := historyKey(id)
-		c := tx.Bucket(bucketHistory).Cursor()
-		for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
-			var s sls.SLS
-			if err := s.UnmarshalJSON(v); err != nil {
-				return fmt.Errorf("%w: history of SLS %q: %w", ErrCorrupt, id, err)
-			}
-			list = append(list, s)
-		}
-		return nil
-	})
-	return list, closed(err)
-}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -17,6 +18,7 @@ func suiteHistory(t *testing.T, open opener) {
 	place := t.TempDir()
 	s := open(t, place)
 	const more = 5
+	gone := Note{By: "me", At: time.Date(2026, 11, 22, 5, 0, 0, 0, time.UTC), Why: "no longer needed"}
 	other := agreement("gol") // whose id the other's begins with
 	if err := wait(func(done func(error)) { s.PutSLS(other, done) }); err != nil {
 		t.Fatal(err)
@@ -30,7 +32,10 @@ func suiteHistory(t *testing.T, open opener) {
 			}
 		}
 	}
-	if err := wait(func(done func(error)) { s.DeleteSLS("gold", done) }); err != nil {
+	if err := wait(func(done func(error)) { s.DeleteSLS("gold", gone, done) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := wait(func(done func(error)) { s.DeleteSLS("gold", gone, done) }); err != nil { // again: nothing new
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -38,8 +43,12 @@ func suiteHistory(t *testing.T, open opener) {
 		if err != nil || len(list) != MaxHistory {
 			t.Fatalf("%d versions, %v; want %d", len(list), err, MaxHistory)
 		}
-		for i, x := range list {
-			if x.Version != uint32(i+more+1) || x.ChangedBy != "somebody" || x.ChangedWhy != "because" {
+		if last := list[MaxHistory-1]; last.Event != Deleted || last.Note != gone || last.SLS.Version != MaxHistory+more {
+			t.Fatalf("the last is %+v, want deleted by %+v", last, gone)
+		}
+		for i, c := range list[:MaxHistory-1] {
+			x := c.SLS
+			if c.Event != Applied || c.By != "somebody" || x.Version != uint32(i+more+2) || x.ChangedBy != "somebody" || x.ChangedWhy != "because" {
 				t.Fatalf("%d is version %d by %q because %q", i, x.Version, x.ChangedBy, x.ChangedWhy)
 			}
 		}
@@ -76,7 +85,7 @@ func TestMigration(t *testing.T) {
 	for range 2 {
 		b = openBolt(t, path)
 		expect(t, b, []string{"gold"}, []Record{r})
-		if list, err := b.History("gold"); err != nil || len(list) != 1 || list[0].Version != 3 {
+		if list, err := b.History("gold"); err != nil || len(list) != 1 || list[0].SLS.Version != 3 {
 			t.Errorf("history %v, %v; want what there was", list, err)
 		}
 		if err := b.Close(); err != nil {

@@ -10,6 +10,8 @@ package store
 
 import (
 	"errors"
+	"io"
+	"time"
 
 	"github.com/interqos/interqos/sls"
 )
@@ -46,19 +48,26 @@ var (
 // Store keeps SLSs and reservations. Its methods may be called from any
 // goroutine. The writing methods never block and keep nothing of what they are
 // given. done, which may be nil, is called exactly once: before the method
-// returns with ErrOverloaded (Put, Replace and PutSLS only: a Delete always finds
-// room), ErrClosed or ErrRecord; else later, with nil or what went wrong. After
+// returns with ErrOverloaded (Put, Replace, PutSLS and PutTentative only: what makes
+// room always finds some), ErrClosed or ErrRecord; else later, with nil or what went wrong. After
 // an error nothing of the write is stored, but for ErrUnknownOutcome.
 type Store interface {
 	// Load returns everything that is stored: SLSs by id, records in no order.
 	Load() ([]sls.SLS, []Record, error)
-	// PutSLS stores an SLS, and remembers it for History.
+	// PutSLS stores an SLS for good, and remembers it for History.
 	PutSLS(s sls.SLS, done func(error))
-	// History returns the last MaxHistory SLSs that were put under an id, the
-	// oldest first, also of one that was deleted.
-	History(id string) ([]sls.SLS, error)
+	// PutTentative stores an SLS, and in one with it that this is not for good.
+	PutTentative(t Tentative, done func(error))
+	// ConfirmSLS makes what PutTentative stored be for good, as PutSLS and
+	// DeleteSLS do, too. Where there is nothing tentative it is success.
+	ConfirmSLS(id string, n Note, done func(error))
+	// Tentative returns what is not for good, by id.
+	Tentative() ([]Tentative, error)
+	// History returns the last MaxHistory changes of an SLS, the oldest first,
+	// also of one that was deleted.
+	History(id string) ([]Change, error)
 	// DeleteSLS removes an SLS. Deleting what is not there is success.
-	DeleteSLS(id string, done func(error))
+	DeleteSLS(id string, n Note, done func(error))
 	// Put adds a record, or replaces the one with its ID.
 	Put(r Record, done func(error))
 	// Replace is Put, and a Delete of gone, in one: a crash finds all of it or
@@ -66,9 +75,44 @@ type Store interface {
 	Replace(r Record, gone []sls.ID, done func(error))
 	// Delete removes a reservation. Deleting what is not there is success.
 	Delete(id sls.ID, done func(error))
+	// Backup writes a copy of the store, as of now, while the store goes on.
+	Backup(w io.Writer) (octets int64, err error)
 	Stats() Stats
 	// Close writes what is waiting, and ends the store.
 	Close() error
+}
+
+// Note is who changed something, when and why.
+type Note struct {
+	By  string
+	At  time.Time
+	Why string
+}
+
+// Tentative is an SLS that its former terms replace at a time, unless it is
+// confirmed before.
+type Tentative struct {
+	SLS    sls.SLS
+	Former *sls.SLS // nil: it was new
+	Until  time.Time
+}
+
+// Event is what happened to an SLS.
+type Event uint8
+
+// The events of a history.
+const (
+	Applied Event = iota
+	Confirmed
+	Deleted
+)
+
+// Change is one entry of an SLS's history.
+type Change struct {
+	Event Event
+	SLS   sls.SLS // what was applied, confirmed or deleted
+	Note
+	Until time.Time // Applied and tentative: when it would be taken back; else zero
 }
 
 // MaxHistory bounds what is kept of the past of one SLS.

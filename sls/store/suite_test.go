@@ -34,6 +34,7 @@ func suite(t *testing.T, open opener) {
 		{"what is handed in may be changed afterwards", suiteCopies},
 		{"many at once", suiteConcurrent},
 		{"the past of an SLS is kept, and bounded", suiteHistory},
+		{"what is not for good is known until it is", suiteTentative},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open) })
 	}
@@ -135,7 +136,7 @@ func suiteReopen(t *testing.T, open opener) {
 		wait(func(done func(error)) { s.PutSLS(terms, done) }),
 		wait(func(done func(error)) { s.PutSLS(agreement("silver"), done) }),
 		wait(func(done func(error)) { s.PutSLS(agreement("lead"), done) }),
-		wait(func(done func(error)) { s.DeleteSLS("silver", done) }),
+		wait(func(done func(error)) { s.DeleteSLS("silver", Note{}, done) }),
 		put(s, a), put(s, b), put(s, c),
 		remove(s, b.ID),
 	} {
@@ -211,7 +212,7 @@ func suiteDeleteNothing(t *testing.T, open opener) {
 	if err := remove(s, sls.ID{9}); err != nil {
 		t.Error(err)
 	}
-	if err := wait(func(done func(error)) { s.DeleteSLS("nothing", done) }); err != nil {
+	if err := wait(func(done func(error)) { s.DeleteSLS("nothing", Note{}, done) }); err != nil {
 		t.Error(err)
 	}
 	s.Delete(sls.ID{8}, nil) // nobody waits
@@ -247,7 +248,7 @@ func suiteClosed(t *testing.T, open opener) {
 	for _, err := range []error{
 		put(s, sample(1)), remove(s, sls.ID{1}),
 		wait(func(done func(error)) { s.PutSLS(agreement("x"), done) }),
-		wait(func(done func(error)) { s.DeleteSLS("x", done) }),
+		wait(func(done func(error)) { s.DeleteSLS("x", Note{}, done) }),
 	} {
 		if !errors.Is(err, ErrClosed) {
 			t.Errorf("got %v, want ErrClosed", err)

@@ -89,6 +89,11 @@ func printApplied(w io.Writer, a *api.AppliedSLS, note, fate string) error {
 			return err
 		}
 	}
+	if a.GetConfirmUntil() != nil {
+		if _, err := fmt.Fprintf(w, "    taken back at %s unless confirmed: slsctl confirm %s\n", cli.Time(a.GetConfirmUntil()), a.GetId()); err != nil {
+			return err
+		}
+	}
 	if len(a.GetBreaks()) == 0 {
 		return nil
 	}
@@ -117,10 +122,11 @@ func printDiff(w io.Writer, edits []*api.SLSEdit) error {
 
 func historyCommand(id urfave.BashCompleteFunc) *urfave.Command {
 	return &urfave.Command{
-		Name:         "history",
-		Usage:        "show how an SLS came to be as it is",
-		ArgsUsage:    "ID",
-		Description:  `Who changed what, when and why, the latest first; at most the last 100 versions.`,
+		Name:      "history",
+		Usage:     "show how an SLS came to be as it is",
+		ArgsUsage: "ID",
+		Description: `Who changed, confirmed or deleted what, when and why, the latest first; at most the last
+100 changes.`,
 		BashComplete: id,
 		Action: func(c *urfave.Context) error {
 			return cli.Ask(c, 1, 1, "SLS", func(conn *cli.Conn, args []string) (any, func(io.Writer) error, error) {
@@ -137,7 +143,15 @@ func printHistory(w io.Writer, answer *api.SLSHistoryResponse) error {
 		if c.GetWhy() != "" {
 			why = ": " + c.GetWhy()
 		}
-		if _, err := fmt.Fprintf(w, "version %d, %s, by %s%s\n", c.GetVersion(), cli.Time(c.GetAt()), cmp.Or(c.GetBy(), "unknown"), why); err != nil {
+		event := ""
+		switch c.GetEvent() {
+		case api.SLSChange_CONFIRMED, api.SLSChange_DELETED:
+			event = " " + cli.Enum(c.GetEvent())
+		}
+		if c.GetConfirmUntil() != nil {
+			event = " (to be confirmed by " + cli.Time(c.GetConfirmUntil()) + ")"
+		}
+		if _, err := fmt.Fprintf(w, "version %d%s, %s, by %s%s\n", c.GetVersion(), event, cli.Time(c.GetAt()), cmp.Or(c.GetBy(), "unknown"), why); err != nil {
 			return err
 		}
 		if c.GetVersion() > 1 {
@@ -160,7 +174,7 @@ func rollbackCommand(id urfave.BashCompleteFunc) *urfave.Command {
     slsctl rollback as65001-as65002-gold --to 3 --why "as agreed in March"`,
 		Flags: []urfave.Flag{
 			&urfave.UintFlag{Name: "to", DefaultText: "the one before the current one", Usage: "`VERSION` that is to be in force again"},
-			&urfave.BoolFlag{Name: "preempt", DisableDefaultText: true, Usage: "end reservations that it leaves no room for, instead of refusing it"},
+			preemptFlag("end reservations that it leaves no room for, instead of refusing it"),
 			whyFlag(),
 		},
 		BashComplete: id,

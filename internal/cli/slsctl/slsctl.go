@@ -50,11 +50,13 @@ What stands already and is the same stays as it is.
 
     slsctl apply -f gold.yaml
     slsctl apply --dry-run -f a.yaml -f b.yaml
-    cat gold.yaml | slsctl apply -f -`,
+    cat gold.yaml | slsctl apply -f -
+    slsctl apply -f gold.yaml --confirm-within 10m; slsctl confirm as65001-as65002-gold`,
 				Flags: []urfave.Flag{
 					&urfave.StringSliceFlag{Name: "file", Aliases: []string{"f"}, Usage: "YAML `FILE` with one or more documents, - for standard input; may be repeated"},
 					&urfave.BoolFlag{Name: "dry-run", DisableDefaultText: true, Usage: "only say what would be done"},
-					&urfave.BoolFlag{Name: "preempt", DisableDefaultText: true, Usage: "end reservations that a change leaves no room for, instead of refusing it"},
+					preemptFlag("end reservations that a change leaves no room for, instead of refusing it"),
+					&urfave.DurationFlag{Name: "confirm-within", DefaultText: "it stands", Usage: "take the changes back after `DURATION` unless slsctl confirm comes before"},
 					whyFlag(),
 				},
 				Action: apply,
@@ -87,17 +89,12 @@ held (asked for, not yet answered).
 				Action:       usage,
 				BashComplete: id,
 			},
-			{
-				Name:         "delete",
-				Usage:        "delete SLSs",
-				ArgsUsage:    "ID...",
-				Description:  `Refused while reservations stand on the SLS.`,
-				Action:       remove,
-				BashComplete: id,
-			},
+			deleteCommand(id),
 			planCommand(),
+			confirmCommand(id),
 			historyCommand(id),
 			rollbackCommand(id),
+			backupCommand(),
 			matchCommand(),
 			calendarCommand(id),
 			schemaCommand(),
@@ -156,6 +153,10 @@ func apply(c *urfave.Context) error {
 	if err != nil {
 		return err
 	}
+	confirm, err := within(c)
+	if err != nil {
+		return err
+	}
 	conn, client, err := connect(c)
 	if err != nil {
 		return err
@@ -167,7 +168,7 @@ func apply(c *urfave.Context) error {
 		if err != nil {
 			return err
 		}
-		answer, err := client.Apply(c.Context, &api.ApplyRequest{Yaml: text, Name: name, DryRun: c.Bool("dry-run"), Preempt: c.Bool("preempt"), Why: c.String("why")})
+		answer, err := client.Apply(c.Context, &api.ApplyRequest{Yaml: text, Name: name, DryRun: c.Bool("dry-run"), Preempt: c.Bool("preempt"), Why: c.String("why"), ConfirmWithin: confirm})
 		if err != nil {
 			return conn.Explain(err)
 		}
@@ -237,7 +238,11 @@ func show(c *urfave.Context) error {
 		s, err := api.NewSLSServiceClient(conn).Show(c.Context, &api.ShowSLSRequest{Id: args[0]})
 		return s, func(w io.Writer) error {
 			text := strings.TrimRight(string(s.GetYaml()), "\n")
-			_, err := fmt.Fprintf(w, "# version %d, changed %s by %s\n%s\n", s.GetVersion(), cmp.Or(cli.Time(s.GetChangedAt()), "at an unknown time"), cmp.Or(s.GetChangedBy(), "unknown"), text)
+			until := ""
+			if s.GetConfirmUntil() != nil {
+				until = "\n# not confirmed: taken back at " + cli.Time(s.GetConfirmUntil())
+			}
+			_, err := fmt.Fprintf(w, "# version %d, changed %s by %s%s\n%s\n", s.GetVersion(), cmp.Or(cli.Time(s.GetChangedAt()), "at an unknown time"), cmp.Or(s.GetChangedBy(), "unknown"), until, text)
 			return err
 		}, err
 	})
@@ -288,25 +293,4 @@ func printUsage(w io.Writer, answer *api.UsageResponse) error {
 		})
 	}
 	return cli.PrintTable(w, []string{"SLS", "CLASS", "CAPACITY", "COMMITTED", "HELD", "FREE", "USED", "RESERVATIONS"}, rows)
-}
-
-func remove(c *urfave.Context) error {
-	args, err := cli.Args(c, 1, -1, "SLS")
-	if err != nil {
-		return err
-	}
-	conn, client, err := connect(c)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
-	for _, id := range args {
-		if _, err := client.Delete(c.Context, &api.DeleteSLSRequest{Id: id}); err != nil {
-			return conn.Explain(err)
-		}
-		if _, err := fmt.Fprintf(c.App.Writer, "%s deleted\n", id); err != nil {
-			return err
-		}
-	}
-	return nil
 }

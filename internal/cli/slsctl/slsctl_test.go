@@ -1,8 +1,10 @@
 package slsctl
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,12 +25,14 @@ import (
 // fake has two SLSs.
 type fake struct {
 	node.Backend
-	applied []*api.ApplyRequest
-	deleted []string
-	at      []time.Time // of usage
-	matched []*api.MatchRequest
-	rolled  []*api.RollbackRequest
-	asked   []*api.CalendarRequest
+	applied   []*api.ApplyRequest
+	deleted   []*api.DeleteSLSRequest
+	confirmed []*api.ConfirmRequest
+	broken    error       // of Backup
+	at        []time.Time // of usage
+	matched   []*api.MatchRequest
+	rolled    []*api.RollbackRequest
+	asked     []*api.CalendarRequest
 }
 
 const gold = `id: as65001-as65002-gold
@@ -58,6 +62,10 @@ func (f *fake) ApplySLS(_ context.Context, r *api.ApplyRequest, _ string) (*api.
 		return nil, fmt.Errorf("%w: %s:2:9: found \"wrong\", expected an AS number", node.ErrInvalid, r.GetName())
 	}
 	f.applied = append(f.applied, r)
+	if d := r.GetConfirmWithin(); d != nil {
+		return &api.ApplyResponse{Applied: []*api.AppliedSLS{{Id: "gold", Action: api.AppliedSLS_CHANGED, Version: 3, ConfirmUntil: timestamppb.New(newYear.Add(d.AsDuration())),
+			Diff: []*api.SLSEdit{{Path: "classes[EF].cir", Before: "40M", After: "60M"}}}}}, nil
+	}
 	return &api.ApplyResponse{Applied: []*api.AppliedSLS{
 		{Id: "gold", Action: api.AppliedSLS_CREATED, Version: 1},
 		{Id: "silver", Action: api.AppliedSLS_UNCHANGED, Version: 7},
@@ -88,12 +96,42 @@ func (f *fake) SLSUsage(_ context.Context, id string, at time.Time) ([]*api.SLSU
 	return all, nil
 }
 
-func (f *fake) DeleteSLS(_ context.Context, id string) error {
-	if id == "hosts" {
-		return fmt.Errorf("SLS hosts: %w: 10 reservations stand on it; release them first", node.ErrConflict)
+func (f *fake) DeleteSLS(_ context.Context, r *api.DeleteSLSRequest, _ string) (*api.DeleteSLSResponse, error) {
+	id := r.GetId()
+	a := &api.AppliedSLS{Id: id, Action: api.AppliedSLS_DELETED, Version: 3}
+	if r.GetDryRun() && id == "hosts" {
+		a.Breaks = []*api.SLSBreak{{SessionId: "03000000000000000000000000000000", Class: "EF", Rate: 16e6, From: timestamppb.New(newYear), Why: "hosts: is deleted"}}
+		return &api.DeleteSLSResponse{Deleted: a}, nil
 	}
-	f.deleted = append(f.deleted, id)
-	return nil
+	if id == "hosts" {
+		return nil, fmt.Errorf("SLS hosts: %w: 10 reservations stand on it; release them first", node.ErrConflict)
+	}
+	f.deleted = append(f.deleted, r)
+	return &api.DeleteSLSResponse{Deleted: a}, nil
+}
+
+func (f *fake) ConfirmSLS(_ context.Context, r *api.ConfirmRequest, _ string) (*api.ApplyResponse, error) {
+	f.confirmed = append(f.confirmed, r)
+	a := &api.AppliedSLS{Id: r.GetId(), Action: api.AppliedSLS_CONFIRMED, Version: 3}
+	switch {
+	case r.GetId() == "none":
+		return nil, fmt.Errorf("%w: SLS none has no change that waits to be confirmed", node.ErrNotFound)
+	case r.GetTakeBack():
+		a = &api.AppliedSLS{Id: r.GetId(), Action: api.AppliedSLS_CHANGED, Version: 4, Diff: []*api.SLSEdit{{Path: "classes[EF].cir", Before: "60M", After: "40M"}},
+			Breaks: []*api.SLSBreak{{SessionId: "03000000000000000000000000000000", Class: "EF", Rate: 16e6, From: timestamppb.New(newYear), Why: "gold: of 5000000 octets/s of EF, not all that is sold fits from 2027-01-01T00:00:00Z"}}}
+	}
+	return &api.ApplyResponse{Applied: []*api.AppliedSLS{a}}, nil
+}
+
+const copied = 200_000 // octets
+
+func (f *fake) Backup(_ context.Context, w io.Writer) error {
+	if f.broken != nil {
+		_, _ = w.Write([]byte("half"))
+		return f.broken
+	}
+	_, err := w.Write(bytes.Repeat([]byte("store "), copied)[:copied])
+	return err
 }
 
 func (f *fake) PlanSLS(_ context.Context, r *api.ApplyRequest) (*api.ApplyResponse, error) {
@@ -111,6 +149,10 @@ func (f *fake) PlanSLS(_ context.Context, r *api.ApplyRequest) (*api.ApplyRespon
 
 func (f *fake) SLSHistory(_ context.Context, id string) (*api.SLSHistoryResponse, error) {
 	return &api.SLSHistoryResponse{Changes: []*api.SLSChange{
+		{Version: 4, At: timestamppb.New(newYear), By: "uid 7", Why: "ended", Event: api.SLSChange_DELETED},
+		{Version: 4, At: timestamppb.New(newYear), By: "uid 7", Event: api.SLSChange_CONFIRMED},
+		{Version: 4, At: timestamppb.New(newYear), By: "uid 7", Event: api.SLSChange_APPLIED, ConfirmUntil: timestamppb.New(newYear.Add(time.Minute)), Diff: []*api.SLSEdit{{Path: "classes[EF].cir", Before: "40M", After: "60M"}}},
+		{Version: 3, At: timestamppb.New(newYear), By: "qned", Why: "back to version 1: not confirmed by 2027-01-01T00:00:00Z", Event: api.SLSChange_APPLIED, Diff: []*api.SLSEdit{{Path: "classes[EF].cir", Before: "24M", After: "40M"}}},
 		{Version: 2, At: timestamppb.New(newYear), By: "uid 7", Why: "less is used", Diff: []*api.SLSEdit{{Path: "classes[EF].cir", Before: "40M", After: "24M"}}},
 		{Version: 1, At: timestamppb.New(newYear.Add(-time.Hour)), By: "uid 0"},
 	}}, nil
@@ -189,7 +231,13 @@ func TestOutput(t *testing.T) {
 		"apply.txt":       {"apply", "-f", "-"},
 		"apply-dry.txt":   {"apply", "--dry-run", "-"},
 		"apply.yaml":      {"apply", "-f", "-", "-o", "yaml"},
-		"delete.txt":      {"delete", "a", "b"},
+		"delete.txt":      {"delete", "a", "b", "--why", "ended", "--preempt"},
+		"delete.json":     {"delete", "c", "-o", "json"},
+		"confirm.txt":     {"confirm", "a", "b"},
+		"confirm.json":    {"confirm", "a", "-o", "json"},
+		"takeback.txt":    {"confirm", "a", "--take-back", "--why", "worse"},
+		"within.txt":      {"apply", "-", "--confirm-within", "10m"},
+		"within.json":     {"apply", "-", "--confirm-within", "10m", "-o", "json"},
 		"help.txt":        {"--help"},
 		"help-apply.txt":  {"apply", "--help"},
 		"history.txt":     {"history", "gold"},
@@ -218,8 +266,42 @@ func TestOutput(t *testing.T) {
 	if want := time.Date(2027, 1, 1, 19, 0, 0, 0, time.UTC); !slices.ContainsFunc(f.at, want.Equal) || len(f.at) != 3 {
 		t.Errorf("usage was asked for %s, want %s among three", f.at, want)
 	}
-	if strings.Join(f.deleted, " ") != "a b" {
-		t.Errorf("deleted %v", f.deleted)
+	for i, want := range []proto.Message{
+		&api.DeleteSLSRequest{Id: "a", Why: "ended", Preempt: true}, &api.DeleteSLSRequest{Id: "b", Why: "ended", Preempt: true}, &api.DeleteSLSRequest{Id: "c"},
+	} {
+		if len(f.deleted) != 3 || !slices.ContainsFunc(f.deleted, func(r *api.DeleteSLSRequest) bool { return proto.Equal(r, want) }) {
+			t.Errorf("deleted %v, want %d: %v", f.deleted, i, want)
+		}
+	}
+	if want := (&api.ConfirmRequest{Id: "a", TakeBack: true, Why: "worse"}); len(f.confirmed) != 4 || !slices.ContainsFunc(f.confirmed, func(r *api.ConfirmRequest) bool { return proto.Equal(r, want) }) {
+		t.Errorf("confirmed %v, want %v among four", f.confirmed, want)
+	}
+}
+
+// What is in the way of a deletion is a failure. A backup is whole or not there.
+func TestDeleteDryAndBackup(t *testing.T) {
+	f := &fake{}
+	socket := clitest.Serve(t, f)
+	got := clitest.Run(t, App(), "", "delete", "-s", socket, "hosts", "--dry-run")
+	if got.Status != cli.ExitFailed || got.Stderr != "" {
+		t.Errorf("%+v", got)
+	}
+	clitest.Golden(t, "delete-dry.txt", got.Stdout)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "b.db")
+	got = clitest.Run(t, App(), "", "backup", "-s", socket, path)
+	text, err := os.ReadFile(path)
+	if got.Status != cli.ExitOK || err != nil || len(text) != copied || got.Stdout != path+": 200000 octets\n" {
+		t.Errorf("%+v, %d octets, %v", got, len(text), err)
+	}
+	if got := clitest.Run(t, App(), "", "backup", "-s", socket, "-"); got.Status != cli.ExitOK || got.Stdout != string(text) {
+		t.Errorf("%d, %s, %d octets", got.Status, got.Stderr, len(got.Stdout))
+	}
+	f.broken = fmt.Errorf("%w: the disk is full", node.ErrBusy)
+	got = clitest.Run(t, App(), "", "backup", "-s", socket, path)
+	left, err := os.ReadFile(path)
+	if files, _ := os.ReadDir(dir); got.Status != cli.ExitFailed || !strings.Contains(got.Stderr, "the disk is full") || err != nil || string(left) != string(text) || len(files) != 1 {
+		t.Errorf("%+v, %d octets, %v, %v; want the former file and no other", got, len(left), err, files)
 	}
 }
 
@@ -261,8 +343,11 @@ func TestFailures(t *testing.T) {
 		"two ids":       {[]string{"show", "x", "y"}, 2, `slsctl show: "y" is one argument too many; see slsctl show --help`},
 		"time":          {[]string{"usage", "--at", "tomorrow"}, 2, `--at "tomorrow": expected a time in RFC 3339, e.g. 2027-01-01T20:00:00Z`},
 		"format":        {[]string{"list", "-o", "xml"}, 2, `--output "xml": expected table, json or yaml`},
-		"no command":    {nil, 2, "which command? One of apply, list, show, usage, delete, plan, history, rollback, match, calendar, schema, completion; see slsctl --help"},
+		"no command":    {nil, 2, "which command? One of apply, list, show, usage, delete, plan, confirm, history, rollback, backup, match, calendar, schema, completion; see slsctl --help"},
 		"wrong command": {[]string{"aply"}, 2, `slsctl has no command "aply": did you mean apply?`},
+		"within":        {[]string{"apply", "-", "--confirm-within", "1ms"}, 2, "--confirm-within 1ms: expected a duration of at least 1s, e.g. 10m"},
+		"not waiting":   {[]string{"confirm", "none"}, 1, "not found: SLS none has no change that waits to be confirmed"},
+		"backup where":  {[]string{"backup"}, 2, "slsctl backup: which file? See slsctl backup --help"},
 		"wrong option":  {[]string{"list", "--al"}, 2, "there is no option -al; see slsctl list --help"},
 		"plan what":     {[]string{"plan"}, 2, "slsctl plan: which file? E.g. slsctl plan -f gold.yaml"},
 		"match what":    {[]string{"match", "--to", "10.3.0.1"}, 2, "slsctl match: where to, which class, which rate? E.g. slsctl match --to 10.3.0.10 --class EF --rate 20M"},

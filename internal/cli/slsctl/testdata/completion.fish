@@ -2,7 +2,7 @@
 
 function __fish_slsctl_no_subcommand --description 'Test if there has been any subcommand yet'
     for i in (commandline -opc)
-        if contains -- $i apply list show usage delete plan history rollback match calendar schema completion
+        if contains -- $i apply list show usage delete plan confirm history rollback backup match calendar schema completion
             return 1
         end
     end
@@ -23,6 +23,7 @@ complete -r -c slsctl -n '__fish_slsctl_no_subcommand' -a 'apply' -d 'create and
 complete -c slsctl -n '__fish_seen_subcommand_from apply' -f -l file -s f -r -d 'YAML `FILE` with one or more documents, - for standard input; may be repeated'
 complete -c slsctl -n '__fish_seen_subcommand_from apply' -f -l dry-run -d 'only say what would be done'
 complete -c slsctl -n '__fish_seen_subcommand_from apply' -f -l preempt -d 'end reservations that a change leaves no room for, instead of refusing it'
+complete -c slsctl -n '__fish_seen_subcommand_from apply' -f -l confirm-within -r -d 'take the changes back after `DURATION` unless slsctl confirm comes before'
 complete -c slsctl -n '__fish_seen_subcommand_from apply' -f -l why -r -d 'why it is done, a `TEXT` for the history'
 complete -c slsctl -n '__fish_seen_subcommand_from list' -f -l help -s h -d 'show help'
 complete -r -c slsctl -n '__fish_slsctl_no_subcommand' -a 'list' -d 'list the SLSs'
@@ -33,9 +34,16 @@ complete -r -c slsctl -n '__fish_slsctl_no_subcommand' -a 'usage' -d 'show what 
 complete -c slsctl -n '__fish_seen_subcommand_from usage' -f -l at -r -d '`TIME` in RFC 3339, e.g. 2027-01-01T20:00:00Z (default: now)'
 complete -c slsctl -n '__fish_seen_subcommand_from delete' -f -l help -s h -d 'show help'
 complete -r -c slsctl -n '__fish_slsctl_no_subcommand' -a 'delete' -d 'delete SLSs'
+complete -c slsctl -n '__fish_seen_subcommand_from delete' -f -l dry-run -d 'only say what is in the way; the exit status is 1 if anything is'
+complete -c slsctl -n '__fish_seen_subcommand_from delete' -f -l preempt -d 'end the reservations on it, instead of refusing it'
+complete -c slsctl -n '__fish_seen_subcommand_from delete' -f -l why -r -d 'why it is done, a `TEXT` for the history'
 complete -c slsctl -n '__fish_seen_subcommand_from plan' -f -l help -s h -d 'show help'
 complete -r -c slsctl -n '__fish_slsctl_no_subcommand' -a 'plan' -d 'show what applying files would change and break'
 complete -c slsctl -n '__fish_seen_subcommand_from plan' -f -l file -s f -r -d 'YAML `FILE` with one or more documents, - for standard input; may be repeated'
+complete -c slsctl -n '__fish_seen_subcommand_from confirm' -f -l help -s h -d 'show help'
+complete -r -c slsctl -n '__fish_slsctl_no_subcommand' -a 'confirm' -d 'let a change stand that was applied with --confirm-within'
+complete -c slsctl -n '__fish_seen_subcommand_from confirm' -f -l take-back -d 'bring the former terms back at once, instead'
+complete -c slsctl -n '__fish_seen_subcommand_from confirm' -f -l why -r -d 'why it is done, a `TEXT` for the history'
 complete -c slsctl -n '__fish_seen_subcommand_from history' -f -l help -s h -d 'show help'
 complete -r -c slsctl -n '__fish_slsctl_no_subcommand' -a 'history' -d 'show how an SLS came to be as it is'
 complete -c slsctl -n '__fish_seen_subcommand_from rollback' -f -l help -s h -d 'show help'
@@ -43,6 +51,8 @@ complete -r -c slsctl -n '__fish_slsctl_no_subcommand' -a 'rollback' -d 'apply a
 complete -c slsctl -n '__fish_seen_subcommand_from rollback' -f -l to -r -d '`VERSION` that is to be in force again'
 complete -c slsctl -n '__fish_seen_subcommand_from rollback' -f -l preempt -d 'end reservations that it leaves no room for, instead of refusing it'
 complete -c slsctl -n '__fish_seen_subcommand_from rollback' -f -l why -r -d 'why it is done, a `TEXT` for the history'
+complete -c slsctl -n '__fish_seen_subcommand_from backup' -f -l help -s h -d 'show help'
+complete -r -c slsctl -n '__fish_slsctl_no_subcommand' -a 'backup' -d 'save all SLSs and reservations in a file'
 complete -c slsctl -n '__fish_seen_subcommand_from match' -f -l help -s h -d 'show help'
 complete -r -c slsctl -n '__fish_slsctl_no_subcommand' -a 'match' -d 'say which SLS would serve a request, and why the others would not'
 complete -c slsctl -n '__fish_seen_subcommand_from match' -f -l from -r -d 'source `ADDRESS` or prefix (default: any)'
