@@ -305,6 +305,19 @@ func TestDeleteDryAndBackup(t *testing.T) {
 	}
 }
 
+// The examples in the documentation are what is printed.
+func TestDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/slsctl.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"within.txt", "confirm.txt", "takeback.txt", "delete-dry.txt", "history.txt"} {
+		if text, err := os.ReadFile(filepath.Join("testdata", name)); err != nil || !strings.Contains(string(page), "\n"+string(text)+"```") && !strings.Contains(string(page), "\n"+string(text)+"$ ") {
+			t.Errorf("docs/slsctl.md lacks %s (%v):\n%s", name, err, text)
+		}
+	}
+}
+
 func TestApply(t *testing.T) {
 	f := &fake{}
 	socket := clitest.Serve(t, f)
