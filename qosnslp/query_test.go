@@ -34,7 +34,9 @@ func (w *world) wantNoQuery() {
 // so a node processing the query might record the available bandwidth"; at the
 // QNR a RESPONSE, "passed to GIST to be forwarded peer-to-peer back along the
 // path". RFC 5974 §4.2. "the QNE MUST copy the RII object (if present) unchanged
-// into the new QUERY message" (§5.4.2); "without making a reservation".
+// into the new QUERY message" (§5.4.2); "without making a reservation". "A RESPONSE
+// message MUST be sent when the QNR processes a […] QUERY message containing an RII
+// object" (RFC 5974 §5.4.3).
 func TestQuery(t *testing.T) {
 	w := newWorld(t, 4, 1)
 	w.node(2).capacity, w.node(3).capacity = 30, 12

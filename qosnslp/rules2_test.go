@@ -101,7 +101,7 @@ func TestFullRefreshMandated(t *testing.T) {
 
 // "If a mandatory object is missing from a message then the receiving QNE … MUST
 // construct a RESPONSE message indicating the error condition and send it back".
-// RFC 5974 §5.2.3. Errors never answer errors, nor tears (§5.3.5).
+// RFC 5974 §5.2.3, §5.4. Errors never answer errors, nor tears (§5.3.5).
 func TestMalformed(t *testing.T) {
 	w := scripted(t)
 	for _, m := range []wire.Message{
@@ -230,7 +230,7 @@ func TestCommitRefused(t *testing.T) {
 }
 
 // One RSN-raising transaction per session and hop: others queue, and there are
-// not more of them than fit.
+// not more of them than fit. RFC 5974 §5.2.1
 func TestQueue(t *testing.T) {
 	w := newWorld(t, 3, 3)
 	w.think = 50 * time.Millisecond

@@ -366,7 +366,8 @@ func TestObjects(t *testing.T) {
 	}
 }
 
-// The numbers that IANA assigned. RFC 5974 §6.1, §6.2, §6.4, §6.5
+// The numbers that IANA assigned, and which objects there are. RFC 5974 §6.1, §6.2, §6.4,
+// §6.5, §5.1.3
 func TestAssignedNumbers(t *testing.T) {
 	names := []string{"", "RII", "RSN", "REFRESH-PERIOD", "BOUND-SESSION-ID", "PACKET-CLASSIFIER", "INFO-SPEC",
 		"SESSION-ID-LIST", "RSN-LIST", "MSG-ID", "BOUND-MSG-ID", "QSPEC"}
