@@ -246,15 +246,7 @@ func (n *Node) Modify(ctx context.Context, r *api.ModifyRequest) (*api.Outcome, 
 	known := false
 	s := n.shardOf(sid)
 	if err := s.call(ctx, func() {
-		info, ok := s.qne.nslp.Session(sid)
-		if known = ok && info.Initiator; !known {
-			return
-		}
-		i, _ := s.qne.domain.Session(sid)
-		ev = qosnslp.Initiate{SID: sid, NSLPID: nslpID, MRI: info.MRI, QSPEC: s.qne.nslp.QSPEC(sid),
-			// A RESERVE says all of this anew.
-			Flags: info.Flags & confining, Bound: s.qne.nslp.Bound(sid)}
-		ev.MRI.Method, ev.MRI.Flow = wire.OffPath, i.Flow
+		ev, known = s.qne.standing(sid)
 	}); err != nil {
 		return nil, err
 	}
@@ -267,6 +259,20 @@ func (n *Node) Modify(ctx context.Context, r *api.ModifyRequest) (*api.Outcome, 
 	}
 	ev.QSPEC = q.Append(nil)
 	return n.initiate(ctx, start, r.CheckRecords, ev)
+}
+
+// standing is a reservation of ours as the request that would make it again; its QSPEC
+// is the one that went downstream. A RESERVE says all of it anew, also how far it goes
+// and what it is bound to (RFC 5974 §5.4.1).
+func (q *qne) standing(sid wire.SID) (qosnslp.Initiate, bool) {
+	info, ok := q.nslp.Session(sid)
+	if !ok || !info.Initiator {
+		return qosnslp.Initiate{}, false
+	}
+	i, _ := q.domain.Session(sid)
+	ev := qosnslp.Initiate{SID: sid, NSLPID: nslpID, MRI: info.MRI, QSPEC: q.nslp.QSPEC(sid), Flags: info.Flags & confining, Bound: q.nslp.Bound(sid)}
+	ev.MRI.Method, ev.MRI.Flow = wire.OffPath, i.Flow
+	return ev, true
 }
 
 // modifiedQSPEC is the Initiator QSPEC of a reservation that stands, with what a

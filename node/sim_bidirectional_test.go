@@ -56,6 +56,7 @@ func TestSimBidirectional(t *testing.T) {
 	if !has(there, 3) || !has(back, 3) {
 		w.fatalf("they do not stay")
 	}
+	w.modify(there, 5) // and is bound as before
 	w.as[2].p.handle(qosnslp.Terminate{SID: back.sid})
 	if !w.net.WaitFor(time.Minute, func() bool { return has(there, 0) && has(back, 0) }) {
 		w.fatalf("the way there outlives the way back")

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/interqos/interqos/api"
 	"github.com/interqos/interqos/gist/wire"
 	"github.com/interqos/interqos/qosnslp"
 	nslpwire "github.com/interqos/interqos/qosnslp/wire"
@@ -44,6 +45,8 @@ func TestSimScopedReservation(t *testing.T) {
 	w.as[1].restart(time.Second, true)
 	w.net.Run(20 * time.Minute)
 	check(1, mbit(20))
+	w.modify(s, 25) // as far as ever
+	check(1, mbit(25))
 	w.release(s)
 	if r := w.answer(s); r.Kind != qosnslp.Released {
 		w.fatalf("%s %v", kindText(r.Kind), r.Info)
@@ -157,4 +160,23 @@ func (w *simWorld) reserveWith(s *simSession, rate uint64, flags uint16) {
 	}
 	s.pending, s.asked = "reserve", mbit(rate)
 	w.as[0].p.handle(qosnslp.Initiate{SID: s.sid, NSLPID: nslpID, QSPEC: q.Append(nil), Flags: flags, MRI: wire.MRI{Method: wire.OffPath, Flow: s.flow}})
+}
+
+// modify changes the rate, in Mbit/s, of a reservation of AS65001, as Node.Modify does.
+func (w *simWorld) modify(s *simSession, rate uint64) {
+	w.t.Helper()
+	ev, ok := w.as[0].p.q.standing(s.sid)
+	if !ok {
+		w.fatalf("%s does not stand", short(s.sid))
+	}
+	q, err := modifiedQSPEC(ev.QSPEC, &api.ModifyRequest{Rate: rate * 1_000_000})
+	if err != nil {
+		w.fatalf("%v", err)
+	}
+	ev.QSPEC = q.Append(nil)
+	s.pending, s.asked = "reserve", mbit(rate)
+	w.as[0].p.handle(ev)
+	if r := w.answer(s); r.Kind != qosnslp.Reserved || s.rate != mbit(rate) {
+		w.fatalf("%s %v, rate %d", kindText(r.Kind), r.Info, s.rate)
+	}
 }
