@@ -417,3 +417,18 @@ func TestTearWhileUpstreamMoves(t *testing.T) {
 		})
 	}
 }
+
+// "a QNE MUST copy the BOUND-SESSION-ID object into all messages it sends for the same
+// session" (RFC 5974 §5.3.3), and so the Proxy flag (RFC 5974 §5.2.3): in a NOTIFY, too.
+func TestMustCopyIntoNotify(t *testing.T) {
+	w := scripted(t)
+	msg := withRII(reserveMsg(0, 5, qspec(1)), 9)
+	msg.Flags = wire.Proxy
+	msg.BoundSessions = []wire.BoundSession{{Code: wire.BindTunnel, SID: sid(8)}}
+	w.inject(2, 1, sid(1), msg)
+	w.run(time.Second)
+	w.node(2).handle(Preempt{SID: sid(1)})
+	if m := w.node(2).last(isNotify); m.Flags != wire.Proxy || len(m.BoundSessions) != 1 || m.BoundSessions[0] != msg.BoundSessions[0] {
+		w.fatal("NOTIFY with flags %x, bound to %v", m.Flags, m.BoundSessions)
+	}
+}
