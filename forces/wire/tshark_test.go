@@ -21,7 +21,7 @@ import (
 	"github.com/interqos/interqos/internal/tlv"
 )
 
-// port is that of the high priority channel. RFC 5811 §4.2.1
+// port is the one that IANA has for the high priority channel.
 const port = 6704
 
 // capture writes each message as one SCTP DATA chunk over IPv4.

@@ -192,7 +192,8 @@ func octets(t *testing.T, s string) []byte {
 	return b
 }
 
-// Messages put together by hand from the figures of RFC 5810 §6.1, §6.2, §7.1.
+// Messages put together by hand from the figures of RFC 5810 §6.1, §6.2, §7.1:
+// a path with a key in an LFBselect among them. RFC 5810 §6.4.2, §7.1.2, §7.4
 func TestOctets(t *testing.T) {
 	for name, c := range map[string]struct {
 		hex string
