@@ -392,8 +392,10 @@ func TestAdmissionsAreLinearizable(t *testing.T) {
 	if testing.Short() || raceEnabled {
 		admissions = 2000
 	}
-	// Between two bouts nothing is under way, so that each is a history of its own.
-	const clients, bouts, kills = 8, 50, 5
+	// Between two bouts nothing is under way, so that each is a history of its own:
+	// a short one, for what it takes to check one grows by leaps with its length.
+	const clients, kills = 8, 5
+	bouts, unknown := admissions/40, 0
 	path := filepath.Join(t.TempDir(), "store.db")
 	var all []*client
 	for i := range clients {
@@ -438,7 +440,9 @@ func TestAdmissionsAreLinearizable(t *testing.T) {
 		for _, op := range h.list {
 			counts[op.Input.(step).what]++
 		}
-		if result := check(before, h.list); result != porcupine.Ok {
+		if result := check(before, h.list); result == porcupine.Unknown {
+			unknown++ // the search took too long, and has found nothing
+		} else if result != porcupine.Ok {
 			t.Errorf("bout %d, from %d on, %d operations: %s", bout, before, len(h.list), result)
 		}
 		if bout == 0 { // the check bites: it finds one admission more than there was room for
@@ -451,6 +455,9 @@ func TestAdmissionsAreLinearizable(t *testing.T) {
 	_ = n.cmd.Process.Kill()
 	<-n.ended
 	t.Log(counts)
+	if unknown > bouts/20 {
+		t.Errorf("%d of %d bouts could not be checked in time", unknown, bouts)
+	}
 	for _, what := range []string{"admit", "refused", "release", "used", "ghost"} {
 		if counts[what] == 0 {
 			t.Errorf("nothing in the history is %s: %v", what, counts)
@@ -461,5 +468,5 @@ func TestAdmissionsAreLinearizable(t *testing.T) {
 func check(before int, list []porcupine.Operation) porcupine.CheckResult {
 	model := deskModel
 	model.Init = func() []any { return []any{deskState{used: before}} }
-	return porcupine.CheckOperationsTimeout(model.ToModel(), list, time.Minute)
+	return porcupine.CheckOperationsTimeout(model.ToModel(), list, 3*time.Second)
 }
